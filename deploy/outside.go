@@ -1,0 +1,60 @@
+package deploy
+
+import (
+	"context"
+	"time"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// Engine runs containers. Every verb can be repeated: after a crash the runner calls it again with the same name.
+type Engine interface {
+	// Start creates the container when there is none of this name and starts it when it does not run.
+	Start(ctx context.Context, spec store.ContainerSpec) error
+	// Stop asks the process to end, kills it after the grace, and keeps the container. A missing one is no error.
+	Stop(ctx context.Context, name string, grace time.Duration) error
+	// Remove kills and removes the container. A missing one is no error.
+	Remove(ctx context.Context, name string) error
+	// List gives the containers of an app, or of all apps when it is empty, that carry our labels, running or not.
+	List(ctx context.Context, app string) ([]store.Container, error)
+	// Watch reports what happens to the container from now on, and its present state where that says it has ended.
+	// It survives the loss of the engine's event stream, judging anew after reconnecting. The channel closes with ctx.
+	Watch(ctx context.Context, name string) (<-chan store.ContainerEvent, error)
+	// Diagnose looks at a container that did not become healthy.
+	Diagnose(ctx context.Context, name string, logLines int) (store.Diagnosis, error)
+}
+
+// Addresses says where addresses for new containers come from.
+type Addresses interface {
+	Pool(ctx context.Context) (store.AddressPool, error)
+}
+
+// Router moves requests. It lives in a process of its own, and its routes outlive us.
+type Router interface {
+	// Apply puts the route in place of the app's present one and returns when new requests follow it. It ends a hold.
+	Apply(ctx context.Context, route store.Route) error
+	// Hold parks new requests of the app and returns when its present target is drained, with the requests left at the cap.
+	Hold(ctx context.Context, app string, hold store.Hold) (left int, err error)
+	// Release lets the parked requests go to the present target.
+	Release(ctx context.Context, app string) error
+	// Drain returns when the deployment's target has no request in flight, or at the cap, with the number left.
+	// At the cap those left are cut. A target that is not known has none.
+	Drain(ctx context.Context, app string, deployment int64, limit time.Duration) (left int, err error)
+	// Remove takes the app's route away.
+	Remove(ctx context.Context, app string) error
+	// Routes lists what is in place.
+	Routes(ctx context.Context) ([]store.Route, error)
+}
+
+// Builder turns a commit into an artefact. Log lines are handed on as they come.
+type Builder interface {
+	Build(ctx context.Context, request store.BuildRequest, log func(line string)) (store.Artefact, error)
+}
+
+// Branches keeps what the deploy branch says in step with what is live.
+type Branches interface {
+	// Check says whether the deployment may still go on: its branch did not move away while it waited.
+	Check(ctx context.Context, deployment store.Deployment) error
+	// Advance moves the deployment's refs. It can be repeated.
+	Advance(ctx context.Context, deployment store.Deployment) error
+}

@@ -1,0 +1,198 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// txContext is a transaction together with the context it runs under.
+type txContext struct {
+	ctx context.Context
+	tx  *sql.Tx
+}
+
+func (t txContext) exec(query string, args ...any) (sql.Result, error) {
+	return t.tx.ExecContext(t.ctx, query, args...)
+}
+
+func (t txContext) row(query string, args ...any) *sql.Row {
+	return t.tx.QueryRowContext(t.ctx, query, args...)
+}
+
+// changeApp runs one durable transaction on an app that must exist.
+func (s *Store) changeApp(ctx context.Context, name string, do func(tx txContext, id int64) error) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
+		id, err := appID(txContext{ctx, tx}, name)
+		if err != nil {
+			return err
+		}
+		return do(txContext{ctx, tx}, id)
+	})
+}
+
+func appID(tx txContext, name string) (int64, error) {
+	var id int64
+	err := tx.row(`SELECT id FROM apps WHERE name = ?`, name).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, unknownApp(name)
+	}
+	return id, err
+}
+
+func unknownApp(name string) error {
+	return Problemf(CodeNotFound, "there is no app %q", name).WithHint("shipgate app list")
+}
+
+// checkApp normalises and validates all that a user can say of an app.
+func checkApp(app *App) error {
+	if err := ValidateAppName(app.Name); err != nil {
+		return err
+	}
+	config, err := DecodeConfig(app.Source, app.Config)
+	if err != nil {
+		return err
+	}
+	if app.Config, err = json.Marshal(config); err != nil {
+		return fmt.Errorf("encode config: %w", err)
+	}
+	for i, host := range app.Hosts {
+		if app.Hosts[i], err = NormaliseHost(host); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CreateApp stores a new app. The errors are Problems: usage, or conflict when the name or a host is taken.
+func (s *Store) CreateApp(ctx context.Context, app App) (App, error) {
+	if err := checkApp(&app); err != nil {
+		return App{}, err
+	}
+	app.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
+	return app, s.change(ctx, func(tx *sql.Tx) error {
+		t := txContext{ctx, tx}
+		result, err := t.exec(`INSERT OR IGNORE INTO apps (name, source, config, created_at) VALUES (?, ?, ?, ?)`,
+			app.Name, app.Source, string(app.Config), stamp(app.CreatedAt))
+		if err != nil {
+			return fmt.Errorf("write app: %w", err)
+		}
+		if added, _ := result.RowsAffected(); added == 0 {
+			return Problemf(CodeConflict, "there is an app %q already", app.Name).
+				WithHint("shipgate app update %s …, or choose another name", app.Name)
+		}
+		id, err := result.LastInsertId()
+		if err != nil {
+			return fmt.Errorf("write app: %w", err)
+		}
+		return writeHosts(t, id, app.Hosts)
+	})
+}
+
+func writeHosts(tx txContext, app int64, hosts []string) error {
+	if _, err := tx.exec(`DELETE FROM hosts WHERE app = ?`, app); err != nil {
+		return fmt.Errorf("write hosts: %w", err)
+	}
+	for position, host := range hosts {
+		var owner string
+		err := tx.row(`SELECT name FROM apps WHERE id = (SELECT app FROM hosts WHERE host = ?)`, host).Scan(&owner)
+		if err == nil {
+			return Problemf(CodeConflict, "host %s belongs to app %q", host, owner).WithHint("shipgate app show %s", owner)
+		}
+		if !errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("read hosts: %w", err)
+		}
+		if _, err := tx.exec(`INSERT INTO hosts (host, app, position) VALUES (?, ?, ?)`, host, app, position); err != nil {
+			return fmt.Errorf("write hosts: %w", err)
+		}
+	}
+	return nil
+}
+
+// UpdateApp replaces the hosts and config of an app. Its source never changes.
+func (s *Store) UpdateApp(ctx context.Context, app App) (App, error) {
+	old, err := s.App(ctx, app.Name)
+	if err != nil {
+		return App{}, err
+	}
+	if old.Source != app.Source {
+		return App{}, Problemf(CodeUsage, "the source of %s is %s and cannot change", app.Name, old.Source).
+			WithHint("create a second app and move the host over")
+	}
+	if err := checkApp(&app); err != nil {
+		return App{}, err
+	}
+	app.CreatedAt = old.CreatedAt
+	return app, s.changeApp(ctx, app.Name, func(tx txContext, id int64) error {
+		if _, err := tx.exec(`UPDATE apps SET config = ? WHERE id = ?`, string(app.Config), id); err != nil {
+			return fmt.Errorf("write app: %w", err)
+		}
+		return writeHosts(tx, id, app.Hosts)
+	})
+}
+
+// DestroyApp removes an app with its whole history. What it runs must be gone before.
+func (s *Store) DestroyApp(ctx context.Context, name string) error {
+	return s.changeApp(ctx, name, func(tx txContext, id int64) error {
+		for _, table := range []string{"live", "deployments", "releases"} {
+			if _, err := tx.exec(`DELETE FROM `+table+` WHERE app = ?`, id); err != nil {
+				return fmt.Errorf("remove %s of app: %w", table, err)
+			}
+		}
+		if _, err := tx.exec(`DELETE FROM apps WHERE id = ?`, id); err != nil {
+			return fmt.Errorf("remove app: %w", err)
+		}
+		return nil
+	})
+}
+
+const selectApps = `SELECT name, source, config, created_at,
+	(SELECT json_group_array(host) FROM (SELECT host FROM hosts WHERE hosts.app = apps.id ORDER BY position)) FROM apps `
+
+// App reads one app, or gives a not_found Problem.
+func (s *Store) App(ctx context.Context, name string) (App, error) {
+	app, err := scanApp(s.read.QueryRowContext(ctx, selectApps+`WHERE name = ?`, name))
+	if errors.Is(err, sql.ErrNoRows) {
+		return App{}, unknownApp(name)
+	}
+	return app, err
+}
+
+// Apps lists all apps by name.
+func (s *Store) Apps(ctx context.Context) ([]App, error) {
+	return collect(ctx, s.read, scanApp, selectApps+`ORDER BY name`)
+}
+
+type scanner interface{ Scan(dest ...any) error }
+
+func scanApp(row scanner) (App, error) {
+	var app App
+	var config, hosts string
+	var created sql.NullInt64
+	if err := row.Scan(&app.Name, &app.Source, &config, &created, &hosts); err != nil {
+		return App{}, fmt.Errorf("read app: %w", err)
+	}
+	app.Config, app.CreatedAt = []byte(config), unstamp(created)
+	return app, json.Unmarshal([]byte(hosts), &app.Hosts)
+}
+
+// collect reads all rows of a query.
+func collect[T any](ctx context.Context, db *sql.DB, scan func(scanner) (T, error), query string, args ...any) ([]T, error) {
+	rows, err := db.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	defer rows.Close()
+	all := []T{}
+	for rows.Next() {
+		item, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, item)
+	}
+	return all, rows.Err()
+}

@@ -1,0 +1,263 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is the decoded and validated JSON blob of one source.
+type Config interface {
+	// Shared gives the fields that every source has.
+	Shared() *SharedConfig
+	validate() error
+	plan() Plan
+}
+
+// SharedConfig is what every source's blob may say.
+type SharedConfig struct {
+	RepoOwner      string       `json:"repo_owner,omitempty"`
+	RepoName       string       `json:"repo_name,omitempty"`
+	Branch         string       `json:"branch,omitempty"` // the deploy branch; empty: main, else master
+	DeployStrategy string       `json:"deploy_strategy,omitempty"`
+	OnPush         string       `json:"on_push,omitempty"` // "" queue behind a running build, "cancel" it
+	Port           int          `json:"port,omitempty"`
+	Healthcheck    *Healthcheck `json:"healthcheck,omitempty"`
+	Liveness       Duration     `json:"liveness,omitempty"` // window without a healthcheck; default 2s
+	Drain          Duration     `json:"drain,omitempty"`    // cap for requests in flight at a cutover; default 30s
+	Hold           Duration     `json:"hold,omitempty"`     // how long recreate parks requests; default 30s
+	StopGrace      Duration     `json:"stop_grace,omitempty"`
+	Volumes        []Volume     `json:"volumes,omitempty"`
+	Resources      Resources    `json:"resources,omitzero"`
+}
+
+// Shared gives the shared part of any source's config.
+func (c *SharedConfig) Shared() *SharedConfig { return c }
+
+// Healthcheck is the HTTP gate.
+type Healthcheck struct {
+	Path      string   `json:"path"`
+	Status    int      `json:"status,omitempty"`    // expected status; 0: any 2xx
+	Successes int      `json:"successes,omitempty"` // in a row; default 1
+	Timeout   Duration `json:"timeout,omitempty"`   // one deadline for the whole gate; default 30s
+	Host      string   `json:"host,omitempty"`      // Host header; default the app's first host
+}
+
+// DockerfileConfig builds an image from the repository's Dockerfile.
+type DockerfileConfig struct {
+	SharedConfig
+	Context      string            `json:"context,omitempty"`    // directory in the repository; default the root
+	Dockerfile   string            `json:"dockerfile,omitempty"` // relative to the context; default Dockerfile
+	Target       string            `json:"target,omitempty"`
+	BuildArgs    map[string]string `json:"build_args,omitempty"`
+	BuildSecrets []string          `json:"build_secrets,omitempty"` // names of env values given to RUN --mount=type=secret
+}
+
+// StaticConfig publishes a directory of the repository.
+type StaticConfig struct {
+	SharedConfig
+	Mode           string       `json:"mode,omitempty"` // static (default) or deno
+	PublishDir     string       `json:"publish_dir,omitempty"`
+	Build          *StaticBuild `json:"build,omitempty"`
+	SPA            bool         `json:"spa,omitempty"`
+	CleanURLs      bool         `json:"clean_urls,omitempty"`
+	StorageEnabled bool         `json:"storage_enabled,omitempty"`
+	Entrypoint     string       `json:"entrypoint,omitempty"`
+}
+
+// StaticBuild makes the site's files in a container.
+type StaticBuild struct {
+	Image   string `json:"image"`
+	Command string `json:"command"`
+	Output  string `json:"output"`
+}
+
+// ImageConfig runs an image that was built elsewhere.
+type ImageConfig struct {
+	SharedConfig
+	Image string `json:"image"`
+}
+
+// ComposeConfig runs the repository's compose file as one stack.
+type ComposeConfig struct {
+	SharedConfig
+	File    string `json:"file,omitempty"`
+	Service string `json:"service,omitempty"`
+}
+
+// DecodeConfig decodes and validates a source's blob. Unknown fields are errors; every error is a usage Problem.
+func DecodeConfig(source Source, blob []byte) (Config, error) {
+	var config Config
+	switch source {
+	case SourceDockerfile:
+		config = &DockerfileConfig{}
+	case SourceStatic:
+		config = &StaticConfig{}
+	case SourceImage:
+		config = &ImageConfig{}
+	case SourceCompose:
+		config = &ComposeConfig{}
+	default:
+		return nil, Problemf(CodeUsage, "source %q is unknown: use dockerfile, static, image or compose", source)
+	}
+	if len(bytes.TrimSpace(blob)) == 0 {
+		blob = []byte("{}")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(blob))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(config); err != nil {
+		return nil, Problemf(CodeUsage, "%s config: %w", source, err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, Problemf(CodeUsage, "%s config: more than one JSON value", source)
+	}
+	if err := config.Shared().validateShared(); err != nil {
+		return nil, Problemf(CodeUsage, "%s config: %w", source, err)
+	}
+	if err := config.validate(); err != nil {
+		return nil, Problemf(CodeUsage, "%s config: %w", source, err)
+	}
+	return config, nil
+}
+
+var (
+	repoPart   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
+	volumeName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,62}$`)
+)
+
+func (c *SharedConfig) validateShared() error {
+	if c.Port < 0 || c.Port > 65535 {
+		return fmt.Errorf("port %d is not a port", c.Port)
+	}
+	if (c.RepoOwner == "") != (c.RepoName == "") {
+		return errors.New("repo_owner and repo_name go together")
+	}
+	if c.RepoOwner != "" && !(repoPart.MatchString(c.RepoOwner) && repoPart.MatchString(c.RepoName)) {
+		return fmt.Errorf("%s/%s is not a repository name", c.RepoOwner, c.RepoName)
+	}
+	if c.OnPush != "" && c.OnPush != "cancel" {
+		return fmt.Errorf("on_push %q is unknown: leave it out or use cancel", c.OnPush)
+	}
+	for _, window := range []Duration{c.Liveness, c.Drain, c.Hold, c.StopGrace} {
+		if window < 0 || time.Duration(window) > time.Hour {
+			return fmt.Errorf("%s is out of range: use 0s to 1h", time.Duration(window))
+		}
+	}
+	for _, volume := range c.Volumes {
+		if !volumeName.MatchString(volume.Name) || !path.IsAbs(volume.Path) || path.Clean(volume.Path) == "/" {
+			return fmt.Errorf("volume %q at %q: a volume has a plain name and an absolute path", volume.Name, volume.Path)
+		}
+	}
+	if r := c.Resources; r.Memory < 0 || r.CPUs < 0 || r.PIDs < 0 {
+		return errors.New("resources cannot be negative")
+	}
+	return c.Healthcheck.validate()
+}
+
+func (h *Healthcheck) validate() error {
+	switch {
+	case h == nil:
+		return nil
+	case !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " \r\n"):
+		return fmt.Errorf("healthcheck path %q does not start with / or has blanks", h.Path)
+	case h.Status != 0 && (h.Status < 100 || h.Status > 599):
+		return fmt.Errorf("healthcheck status %d is not an HTTP status", h.Status)
+	case h.Successes < 0 || h.Successes > 100:
+		return fmt.Errorf("healthcheck successes %d is out of range", h.Successes)
+	case h.Timeout < 0 || time.Duration(h.Timeout) > time.Hour:
+		return errors.New("healthcheck timeout is out of range: use 1s to 1h")
+	}
+	return nil
+}
+
+func (c *DockerfileConfig) validate() error {
+	return errors.Join(relative("context", c.Context), relative("dockerfile", c.Dockerfile), legalStrategy(c.DeployStrategy))
+}
+
+func (c *StaticConfig) validate() error {
+	if c.Mode != "" && c.Mode != "static" && c.Mode != "deno" {
+		return fmt.Errorf("mode %q is unknown: use static or deno", c.Mode)
+	}
+	return errors.Join(relative("publish_dir", c.PublishDir), relative("entrypoint", c.Entrypoint), legalStrategy(c.DeployStrategy))
+}
+
+func (c *ImageConfig) validate() error {
+	if strings.TrimSpace(c.Image) == "" {
+		return errors.New("image is missing")
+	}
+	return legalStrategy(c.DeployStrategy)
+}
+
+func (c *ComposeConfig) validate() error {
+	if c.DeployStrategy != "" && c.DeployStrategy != string(Recreate) {
+		return fmt.Errorf("deploy_strategy %q is not possible for compose: Compose manages the stack itself; leave it out or use recreate", c.DeployStrategy)
+	}
+	return relative("file", c.File)
+}
+
+func relative(field, name string) error {
+	if name == "" || name == "." {
+		return nil
+	}
+	if path.IsAbs(name) || !isLocal(path.Clean(name)) {
+		return fmt.Errorf("%s %q leaves the repository", field, name)
+	}
+	return nil
+}
+
+func isLocal(cleaned string) bool {
+	return cleaned != ".." && !strings.HasPrefix(cleaned, "../") && !strings.ContainsRune(cleaned, '\\')
+}
+
+// Duration is a time.Duration written as "30s" in JSON.
+type Duration time.Duration
+
+// MarshalJSON writes the duration as Go prints it.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
+
+// UnmarshalJSON reads "1m30s".
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return errors.New(`a duration is written as "30s"`)
+	}
+	parsed, err := time.ParseDuration(text)
+	*d = Duration(parsed)
+	return err
+}
+
+// Or gives the duration, or the default when it is zero.
+func (d Duration) Or(fallback time.Duration) time.Duration {
+	if d == 0 {
+		return fallback
+	}
+	return time.Duration(d)
+}
+
+// Bytes is a size written as "512m" in JSON; units are powers of 1024.
+type Bytes int64
+
+// UnmarshalJSON reads a number of bytes, or a string with the unit b, k, m or g.
+func (b *Bytes) UnmarshalJSON(data []byte) error {
+	text := strings.ToLower(strings.Trim(string(data), `"`))
+	shift := map[byte]int{'k': 10, 'm': 20, 'g': 30}
+	unit := 0
+	if text != "" {
+		if s, ok := shift[text[len(text)-1]]; ok {
+			text, unit = text[:len(text)-1], s
+		}
+	}
+	n, err := strconv.ParseInt(strings.TrimSuffix(text, "b"), 10, 64)
+	if err != nil || n > 1<<62>>unit {
+		return fmt.Errorf("%s is not a size: write \"512m\"", data)
+	}
+	*b = Bytes(n << unit)
+	return nil
+}

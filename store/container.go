@@ -1,0 +1,121 @@
+package store
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Labels that every container and image of ours carries. Nothing without LabelData is ever touched.
+const (
+	LabelApp        = "dev.shipgate.app"
+	LabelDeployment = "dev.shipgate.deployment"
+	LabelData       = "dev.shipgate.data" // the server's id
+)
+
+// ContainerSpec says how one container of a deployment is to run. It is a pure function of the release and the
+// deployment's stored name and address, so it can be rebuilt at any time.
+type ContainerSpec struct {
+	Name       string
+	App        string
+	Deployment int64
+	Image      string // image id
+	Env        []string
+	Address    netip.AddrPort // where the proxy dials; see AddressPool
+	Port       int            // where the process listens inside the container
+	Volumes    []Volume
+	Resources  Resources
+	StopSignal string
+}
+
+// Volume is a named volume of the app mounted into its containers.
+type Volume struct {
+	Name     string `json:"name"`
+	Path     string `json:"path"`
+	ReadOnly bool   `json:"read_only,omitempty"`
+}
+
+// Resources limits one container. Zero means the default of the engine adapter.
+type Resources struct {
+	Memory Bytes   `json:"memory,omitempty"` // "512m"
+	CPUs   float64 `json:"cpus,omitempty"`
+	PIDs   int64   `json:"pids,omitempty"`
+}
+
+// Container is what the engine says of one container of ours.
+type Container struct {
+	Name       string
+	App        string
+	Deployment int64
+	Running    bool
+	Health     string // Docker's HEALTHCHECK: "", "starting", "healthy" or "unhealthy"
+}
+
+// ContainerEventKind says what happened to a container.
+type ContainerEventKind string
+
+// The kinds of container events that a gate listens to.
+const (
+	ContainerExited    ContainerEventKind = "exited"
+	ContainerOOM       ContainerEventKind = "oom"
+	ContainerHealthy   ContainerEventKind = "healthy"
+	ContainerUnhealthy ContainerEventKind = "unhealthy"
+	ContainerRemoved   ContainerEventKind = "removed"
+)
+
+// ContainerEvent is one thing that happened to a container that is being watched.
+type ContainerEvent struct {
+	Kind     ContainerEventKind
+	ExitCode int
+}
+
+// Diagnosis is what can be learnt of a container that did not become healthy.
+type Diagnosis struct {
+	Running   bool
+	ExitCode  int
+	OOMKilled bool
+	Error     string           // what the engine says, e.g. that the entrypoint does not exist
+	Log       []string         // the last lines it wrote
+	Listening []netip.AddrPort // the TCP sockets it listens on; nil when that cannot be seen
+}
+
+// AddressPool is where addresses for new containers come from: the bridge network's own subnet on Linux, or, where
+// that cannot be reached, loopback ports that the engine publishes.
+type AddressPool struct {
+	Subnet    netip.Prefix // addresses inside it, each with the container's own port
+	Reserved  []netip.Addr // the gateway
+	FirstPort int          // else: 127.0.0.1 with a port from FirstPort to LastPort
+	LastPort  int
+}
+
+// TreeEntry is one file of a Snapshot.
+type TreeEntry struct {
+	Path string // slash-separated, relative, cleaned
+	Mode uint32 // git's: 0100644, 0100755, 0120000 (symlink), 0160000 (submodule), 0040000 (directory)
+	Blob string // object id in hex
+	Size int64
+}
+
+// GitModes a TreeEntry can have.
+const (
+	ModeDirectory  = 0o040000
+	ModeFile       = 0o100644
+	ModeExecutable = 0o100755
+	ModeSymlink    = 0o120000
+	ModeSubmodule  = 0o160000
+)
+
+// ContainerName is unique to the deployment, so that it coexists with the one that serves.
+func ContainerName(app string, deployment int64) string {
+	return app + "-" + itoa(deployment)
+}
+
+// Default deadlines and limits of a deployment.
+const (
+	DefaultHealthTimeout = 30 * time.Second
+	DefaultLiveness      = 2 * time.Second
+	DefaultDrain         = 30 * time.Second
+	DefaultHold          = 30 * time.Second
+	DefaultHeldRequests  = 1000
+	DefaultStopGrace     = 10 * time.Second
+	DefaultBuildTimeout  = 30 * time.Minute
+)

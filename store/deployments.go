@@ -1,0 +1,195 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrMoved says that a deployment was not at the step it was to be advanced from.
+var ErrMoved = errors.New("the deployment has moved on")
+
+// Change is what becomes true together with a step.
+type Change struct {
+	Release *Release // queued → built: a new one; its ID is filled in
+	Live    *Live    // routed → live
+	Verdict Verdict  // at live and at undone; at undoing, the one to come
+	Reason  string
+	Hint    string
+	Events  []Event
+}
+
+// Advance moves a deployment from the step it is known to be at to the next one, with all that becomes true by it and
+// its Event, in one transaction. It gives the deployment as it is then, or ErrMoved.
+func (s *Store) Advance(ctx context.Context, d Deployment, to Step, change Change) (Deployment, error) {
+	if !LegalNext(d.Strategy, d.Step, to) {
+		return Deployment{}, fmt.Errorf("advance deployment %d: %s does not follow %s", d.ID, to, d.Step)
+	}
+	err := s.changeApp(ctx, d.App, func(tx txContext, app int64) error {
+		result, err := tx.exec(`UPDATE deployments SET step = ? WHERE id = ? AND step = ?`, to, d.ID, d.Step)
+		if err != nil {
+			return fmt.Errorf("advance deployment: %w", err)
+		}
+		if moved, _ := result.RowsAffected(); moved == 0 {
+			return fmt.Errorf("advance deployment %d from %s: %w", d.ID, d.Step, ErrMoved)
+		}
+		if err := applyChange(tx, app, d, to, change); err != nil {
+			return err
+		}
+		return writeEvents(tx, d.ID, append(change.Events, Event{Kind: "step", Step: to, Text: string(to)}))
+	})
+	if err != nil {
+		return Deployment{}, err
+	}
+	s.watchers.wake(DeploymentTopic(d.ID))
+	return s.Deployment(ctx, d.ID)
+}
+
+func applyChange(tx txContext, app int64, d Deployment, to Step, change Change) error {
+	if change.Release != nil {
+		if err := writeRelease(tx, app, d, change.Release); err != nil {
+			return err
+		}
+	}
+	if change.Live != nil {
+		if err := writeLive(tx, app, *change.Live); err != nil {
+			return err
+		}
+	}
+	if change.Verdict == "" {
+		return nil
+	}
+	query := `UPDATE deployments SET verdict = ?, reason = ?, hint = ?, finished_at = ? WHERE id = ? AND verdict = ''`
+	if to == StepUndoing {
+		query = `UPDATE deployments SET pending = ?, reason = ?, hint = ?, finished_at = ? WHERE id = ?`
+	}
+	finished := sql.NullInt64{Int64: stamp(time.Now()), Valid: to != StepUndoing}
+	_, err := tx.exec(query, change.Verdict, change.Reason, change.Hint, finished, d.ID)
+	if err != nil {
+		return fmt.Errorf("write verdict: %w", err)
+	}
+	return nil
+}
+
+func writeRelease(tx txContext, app int64, d Deployment, release *Release) error {
+	artefact, err := json.Marshal(release.Artefact)
+	if err != nil {
+		return fmt.Errorf("encode artefact: %w", err)
+	}
+	result, err := tx.exec(`INSERT INTO releases (app, deployment, sha, artefact, source, config, sealed_env, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+		app, d.ID, d.SHA, string(artefact), release.Source, string(release.Config), release.SealedEnv, stamp(time.Now()))
+	if err != nil {
+		return fmt.Errorf("write release: %w", err)
+	}
+	if release.ID, err = result.LastInsertId(); err != nil {
+		return fmt.Errorf("write release: %w", err)
+	}
+	if _, err = tx.exec(`UPDATE deployments SET release = ? WHERE id = ?`, release.ID, d.ID); err != nil {
+		return fmt.Errorf("write release of deployment: %w", err)
+	}
+	return nil
+}
+
+func writeLive(tx txContext, app int64, live Live) error {
+	target, err := json.Marshal(live.Target)
+	if err != nil {
+		return fmt.Errorf("encode target: %w", err)
+	}
+	_, err = tx.exec(`INSERT OR REPLACE INTO live (app, deployment, release, sha, container, target, since) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		app, live.Deployment, live.Release, live.SHA, live.Container, string(target), stamp(time.Now()))
+	if err != nil {
+		return fmt.Errorf("write live: %w", err)
+	}
+	return nil
+}
+
+const selectDeployments = `SELECT d.id, a.name, d.trigger_, d.sha, d.ref, d.subject, d.strategy, d.strategy_reason, d.step,
+	d.verdict, d.pending, d.reason, d.hint, d.release, d.container, d.address, d.previous, d.rollback_of, d.updates, d.cancel_asked,
+	d.created_at, d.started_at, d.finished_at FROM deployments d JOIN apps a ON a.id = d.app `
+
+// Deployment reads one deployment, or gives a not_found Problem.
+func (s *Store) Deployment(ctx context.Context, id int64) (Deployment, error) {
+	d, err := scanDeployment(s.read.QueryRowContext(ctx, selectDeployments+`WHERE d.id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Deployment{}, unknownDeployment(id)
+	}
+	return d, err
+}
+
+// Deployments lists an app's deployments, the newest first.
+func (s *Store) Deployments(ctx context.Context, app string, limit int) ([]Deployment, error) {
+	return collect(ctx, s.read, scanDeployment, selectDeployments+`WHERE a.name = ? ORDER BY d.id DESC LIMIT ?`, app, limit)
+}
+
+// Unfinished lists the deployments of an app that wait or run, the oldest first.
+func (s *Store) Unfinished(ctx context.Context, app string) ([]Deployment, error) {
+	return collect(ctx, s.read, scanDeployment,
+		selectDeployments+`WHERE a.name = ? AND d.step NOT IN ('done', 'undone') ORDER BY d.started_at IS NULL, d.id`, app)
+}
+
+func scanDeployment(row scanner) (Deployment, error) {
+	var d Deployment
+	var updates string
+	var release, created, started, finished sql.NullInt64
+	err := row.Scan(&d.ID, &d.App, &d.Trigger, &d.SHA, &d.Ref, &d.Subject, &d.Strategy, &d.StrategyReason, &d.Step,
+		&d.Verdict, &d.Pending, &d.Reason, &d.Hint, &release, &d.Container, &d.Address, &d.PreviousLive, &d.RollbackOf, &updates, &d.CancelAsked,
+		&created, &started, &finished)
+	if err != nil {
+		return Deployment{}, fmt.Errorf("read deployment: %w", err)
+	}
+	d.Release, d.CreatedAt, d.StartedAt, d.FinishedAt = release.Int64, unstamp(created), unstamp(started), unstamp(finished)
+	return d, json.Unmarshal([]byte(updates), &d.Updates)
+}
+
+const selectReleases = `SELECT r.id, a.name, r.deployment, r.sha, r.artefact, r.source, r.config, r.sealed_env, r.created_at
+	FROM releases r JOIN apps a ON a.id = r.app `
+
+// Release reads one release, or gives a not_found Problem.
+func (s *Store) Release(ctx context.Context, id int64) (Release, error) {
+	release, err := scanRelease(s.read.QueryRowContext(ctx, selectReleases+`WHERE r.id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) {
+		return Release{}, Problemf(CodeNotFound, "there is no release %d", id).WithHint("shipgate deployments APP")
+	}
+	return release, err
+}
+
+func scanRelease(row scanner) (Release, error) {
+	var r Release
+	var artefact, config string
+	var created sql.NullInt64
+	if err := row.Scan(&r.ID, &r.App, &r.Deployment, &r.SHA, &artefact, &r.Source, &config, &r.SealedEnv, &created); err != nil {
+		return Release{}, fmt.Errorf("read release: %w", err)
+	}
+	r.Config, r.CreatedAt = []byte(config), unstamp(created)
+	return r, json.Unmarshal([]byte(artefact), &r.Artefact)
+}
+
+// Live says what serves now; false before the first success.
+func (s *Store) Live(ctx context.Context, app string) (Live, bool, error) {
+	live := Live{App: app}
+	var target string
+	var since sql.NullInt64
+	err := s.read.QueryRowContext(ctx, `SELECT deployment, release, sha, container, target, since FROM live
+		WHERE app = (SELECT id FROM apps WHERE name = ?)`, app).
+		Scan(&live.Deployment, &live.Release, &live.SHA, &live.Container, &target, &since)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Live{}, false, nil
+	}
+	if err != nil {
+		return Live{}, false, fmt.Errorf("read live: %w", err)
+	}
+	live.Since = unstamp(since)
+	return live, true, json.Unmarshal([]byte(target), &live.Target)
+}
+
+// NextGeneration numbers the next change of an app's route.
+func (s *Store) NextGeneration(ctx context.Context, app string) (generation int64, err error) {
+	err = s.changeApp(ctx, app, func(tx txContext, id int64) error {
+		return tx.row(`UPDATE apps SET generation = generation + 1 WHERE id = ? RETURNING generation`, id).Scan(&generation)
+	})
+	return generation, err
+}

@@ -1,0 +1,164 @@
+package store
+
+import (
+	"context"
+	"crypto/cipher"
+	"crypto/rand"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	_ "modernc.org/sqlite" // the database/sql driver
+)
+
+// Store is the one SQLite file of a server and the key that seals its secrets. It is safe for concurrent use.
+type Store struct {
+	dir      string
+	lock     *os.File
+	serverID string
+	seal     cipher.AEAD
+
+	writing sync.Mutex // one writer at a time, so that SQLite never has to make one wait by polling
+	write   *sql.DB    // synchronous=FULL: a commit has reached the disk
+	relaxed *sql.DB    // synchronous=NORMAL: a commit survives the process, not the power; for log lines
+	read    *sql.DB
+
+	watchers watchers
+}
+
+// Open opens DIR/shipgate.db and DIR/secret.key, making what is missing, and keeps every other server out of DIR.
+// It refuses a database that a newer version has written.
+func Open(ctx context.Context, dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	lock, err := lockDirectory(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{dir: dir, lock: lock}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context) error {
+	var err error
+	if s.seal, err = openKey(filepath.Join(s.dir, "secret.key")); err != nil {
+		return err
+	}
+	if s.write, err = s.connect("_txlock=immediate&_pragma=synchronous(FULL)", 1); err != nil {
+		return err
+	}
+	if err := migrate(ctx, s.write, s.dir); err != nil {
+		return err
+	}
+	if s.relaxed, err = s.connect("_txlock=immediate&_pragma=synchronous(NORMAL)", 1); err != nil {
+		return err
+	}
+	if s.read, err = s.connect("_pragma=query_only(1)", 4); err != nil {
+		return err
+	}
+	return s.loadServerID(ctx)
+}
+
+// connect opens a pool on the database file with the settings that every connection needs.
+func (s *Store) connect(extra string, connections int) (*sql.DB, error) {
+	name := "file:" + (&url.URL{Path: filepath.Join(s.dir, "shipgate.db")}).EscapedPath() +
+		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&" + extra
+	db, err := sql.Open("sqlite", name)
+	if err != nil {
+		return nil, fmt.Errorf("open database: %w", err)
+	}
+	db.SetMaxOpenConns(connections)
+	db.SetMaxIdleConns(connections)
+	return db, nil
+}
+
+// Close ends all use of the data directory.
+func (s *Store) Close() error {
+	var errs []error
+	for _, db := range []*sql.DB{s.read, s.relaxed, s.write} {
+		if db != nil {
+			errs = append(errs, db.Close())
+		}
+	}
+	return errors.Join(append(errs, s.lock.Close())...)
+}
+
+// ServerID is the value of LabelData on everything this server makes.
+func (s *Store) ServerID() string { return s.serverID }
+
+// Dir is the data directory.
+func (s *Store) Dir() string { return s.dir }
+
+func (s *Store) loadServerID(ctx context.Context) error {
+	random := make([]byte, 8)
+	rand.Read(random)
+	return s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO settings (key, value) VALUES ('server_id', ?)`, hex.EncodeToString(random))
+		if err != nil {
+			return fmt.Errorf("write server id: %w", err)
+		}
+		return tx.QueryRowContext(ctx, `SELECT value FROM settings WHERE key = 'server_id'`).Scan(&s.serverID)
+	})
+}
+
+// change runs one durable transaction.
+func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) error) error {
+	return s.transact(ctx, s.write, do)
+}
+
+func (s *Store) transact(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	tx, err := db.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	if err := do(tx); err != nil {
+		return errors.Join(err, ignoreDone(tx.Rollback()))
+	}
+	if err := tx.Commit(); err != nil {
+		return fmt.Errorf("commit transaction: %w", err)
+	}
+	return nil
+}
+
+func ignoreDone(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return nil
+	}
+	return err
+}
+
+// lockDirectory takes the lock that dies with the process, so that no stale one can be left behind.
+func lockDirectory(dir string) (*os.File, error) {
+	handle, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open data directory: %w", err)
+	}
+	if err := syscall.Flock(int(handle.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		problem := Problemf(CodeConflict, "another shipgate server uses %s", dir).
+			WithHint("stop it first, or give this one its own --data")
+		return nil, errors.Join(problem, handle.Close())
+	}
+	return handle, nil
+}
+
+func stamp(t time.Time) int64 { return t.UnixMicro() }
+
+func unstamp(micros sql.NullInt64) time.Time {
+	if !micros.Valid {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros.Int64).UTC()
+}

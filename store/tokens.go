@@ -1,0 +1,149 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Token is what a bearer may do. Its secret is shown once and stored as a hash.
+type Token struct {
+	ID         int64     `json:"id"`
+	Name       string    `json:"name"`
+	App        string    `json:"app"`   // empty: every app
+	Scope      string    `json:"scope"` // admin, deploy or read; each includes those after it
+	CreatedAt  time.Time `json:"created_at"`
+	ExpiresAt  time.Time `json:"expires_at,omitzero"`
+	LastUsedAt time.Time `json:"last_used_at,omitzero"`
+}
+
+var scopes = []string{"admin", "deploy", "read"}
+
+// May says whether the token allows a scope on an app. An app of "" means the server as a whole.
+func (t Token) May(scope, app string) bool {
+	have, need := slices.Index(scopes, t.Scope), slices.Index(scopes, scope)
+	return have >= 0 && need >= have && (t.App == "" || t.App == app)
+}
+
+// CreateToken stores a new token and gives its secret, which cannot be had again.
+func (s *Store) CreateToken(ctx context.Context, token Token) (string, Token, error) {
+	if !slices.Contains(scopes, token.Scope) {
+		return "", Token{}, Problemf(CodeUsage, "scope %q is unknown: use %s", token.Scope, strings.Join(scopes, ", ")).
+			WithHint("shipgate token create --scope deploy --app APP")
+	}
+	if token.App != "" {
+		if _, err := s.App(ctx, token.App); err != nil {
+			return "", Token{}, err
+		}
+	}
+	random := make([]byte, 32)
+	rand.Read(random)
+	secret := "sg_" + hex.EncodeToString(random)
+	token.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
+	return secret, token, s.change(ctx, func(tx *sql.Tx) (err error) {
+		token.ID, err = insertToken(txContext{ctx, tx}, token, secret)
+		return err
+	})
+}
+
+func insertToken(tx txContext, token Token, secret string) (int64, error) {
+	hash := sha256.Sum256([]byte(secret))
+	expires := sql.NullInt64{Int64: stamp(token.ExpiresAt), Valid: !token.ExpiresAt.IsZero()}
+	result, err := tx.exec(`INSERT INTO tokens (name, hash, app, scope, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)`,
+		token.Name, hash[:], token.App, token.Scope, stamp(token.CreatedAt), expires)
+	if err != nil {
+		return 0, fmt.Errorf("write token: %w", err)
+	}
+	return result.LastInsertId()
+}
+
+const selectTokens = `SELECT id, name, app, scope, created_at, expires_at, last_used_at FROM tokens `
+
+// Authenticate finds the token of a secret. Anything wrong with it is the same unauthorised Problem.
+func (s *Store) Authenticate(ctx context.Context, secret string) (Token, error) {
+	hash := sha256.Sum256([]byte(secret))
+	token, err := scanToken(s.read.QueryRowContext(ctx, selectTokens+`WHERE hash = ?`, hash[:]))
+	if errors.Is(err, sql.ErrNoRows) || (err == nil && !token.ExpiresAt.IsZero() && time.Now().After(token.ExpiresAt)) {
+		return Token{}, Problemf(CodeUnauthorised, "the token is not valid").
+			WithHint("on the server: shipgate token create --scope deploy --app APP")
+	}
+	if err != nil {
+		return Token{}, err
+	}
+	return token, s.noteUse(ctx, token)
+}
+
+// noteUse records the last use, to the minute: a push makes several requests.
+func (s *Store) noteUse(ctx context.Context, token Token) error {
+	now := time.Now()
+	if now.Sub(token.LastUsedAt) < time.Minute {
+		return nil
+	}
+	return s.transact(ctx, s.relaxed, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE tokens SET last_used_at = ? WHERE id = ?`, stamp(now), token.ID)
+		return err
+	})
+}
+
+// Tokens lists all tokens, without their secrets.
+func (s *Store) Tokens(ctx context.Context) ([]Token, error) {
+	return collect(ctx, s.read, scanToken, selectTokens+`ORDER BY id`)
+}
+
+// RevokeToken removes a token.
+func (s *Store) RevokeToken(ctx context.Context, id int64) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
+		result, err := tx.ExecContext(ctx, `DELETE FROM tokens WHERE id = ?`, id)
+		if err != nil {
+			return fmt.Errorf("remove token: %w", err)
+		}
+		if removed, _ := result.RowsAffected(); removed == 0 {
+			return Problemf(CodeNotFound, "there is no token %d", id).WithHint("shipgate token list")
+		}
+		return nil
+	})
+}
+
+func scanToken(row scanner) (Token, error) {
+	var token Token
+	var created, expires, used sql.NullInt64
+	if err := row.Scan(&token.ID, &token.Name, &token.App, &token.Scope, &created, &expires, &used); err != nil {
+		return Token{}, fmt.Errorf("read token: %w", err)
+	}
+	token.CreatedAt, token.ExpiresAt, token.LastUsedAt = unstamp(created), unstamp(expires), unstamp(used)
+	return token, nil
+}
+
+// EnsureAdminToken makes DIR/admin-token, readable by its owner only, when it is missing or no longer valid.
+func (s *Store) EnsureAdminToken(ctx context.Context) error {
+	file := filepath.Join(s.dir, "admin-token")
+	secret, err := os.ReadFile(file)
+	if err == nil {
+		if _, err = s.Authenticate(ctx, strings.TrimSpace(string(secret))); err == nil {
+			return nil
+		}
+		if CodeOf(err) != CodeUnauthorised {
+			return err
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read admin token: %w", err)
+	}
+	fresh, _, err := s.CreateToken(ctx, Token{Name: "admin", Scope: "admin"})
+	if err != nil {
+		return err
+	}
+	if err := writeFile(file, []byte(fresh+"\n")); err != nil {
+		return fmt.Errorf("write admin token: %w", err)
+	}
+	return nil
+}
