@@ -1,0 +1,76 @@
+package dockerengine
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/hex"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/docker/docker/api/types/container"
+)
+
+// listening lists the TCP sockets that the container's processes listen on, and nil when they cannot be seen: the
+// container does not run, or its process is not on this host.
+func listening(found *container.InspectResponse) []netip.AddrPort {
+	process := filepath.Join("/proc", strconv.Itoa(found.State.Pid))
+	// The process number is the engine's. Only where the cgroup names the container is it a process of this host too.
+	cgroup, err := os.ReadFile(filepath.Join(process, "cgroup"))
+	if err != nil || found.State.Pid == 0 || !strings.Contains(string(cgroup), found.ID) {
+		return nil
+	}
+	sockets := []netip.AddrPort{}
+	for _, table := range []string{"tcp", "tcp6"} {
+		file, err := os.Open(filepath.Join(process, "net", table))
+		if os.IsNotExist(err) && table == "tcp6" {
+			continue // a kernel without IPv6
+		}
+		if err != nil {
+			return nil
+		}
+		sockets = append(sockets, parseSockets(file)...)
+		file.Close()
+	}
+	return sockets
+}
+
+// listenState is TCP_LISTEN as the kernel prints it.
+const listenState = "0A"
+
+// parseSockets reads /proc/PID/net/tcp or tcp6: a heading, then lines of number, local address, remote address, state
+// and more; see proc(5). Lines it cannot read are left out.
+func parseSockets(table io.Reader) []netip.AddrPort {
+	var found []netip.AddrPort
+	lines := bufio.NewScanner(table)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 4 || fields[3] != listenState {
+			continue
+		}
+		if socket, ok := parseSocket(fields[1]); ok {
+			found = append(found, socket)
+		}
+	}
+	return found
+}
+
+// parseSocket reads ADDRESS:PORT: the address is one or four 32-bit words, each a hexadecimal number in the host's
+// byte order, the port a plain hexadecimal number.
+func parseSocket(text string) (netip.AddrPort, bool) {
+	words, number, _ := strings.Cut(text, ":")
+	raw, err := hex.DecodeString(words)
+	port, portErr := strconv.ParseUint(number, 16, 16)
+	if err != nil || portErr != nil {
+		return netip.AddrPort{}, false
+	}
+	var memory []byte
+	for ; len(raw) >= 4; raw = raw[4:] {
+		memory = binary.NativeEndian.AppendUint32(memory, binary.BigEndian.Uint32(raw))
+	}
+	address, ok := netip.AddrFromSlice(memory)
+	return netip.AddrPortFrom(address.Unmap(), uint16(port)), ok && len(raw) == 0
+}

@@ -1,0 +1,103 @@
+package dockerengine
+
+import (
+	"context"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// Start creates the container when there is none of this name and starts it when it does not run. What is wrong with
+// the image or its command is a Problem failed, with the engine's own words; a container that could not be started
+// stays behind for Remove.
+func (e *Engine) Start(ctx context.Context, spec store.ContainerSpec) error {
+	existing, err := e.inspect(ctx, spec.Name)
+	if err != nil {
+		return err
+	}
+	if existing == nil {
+		if existing, err = e.create(ctx, spec); err != nil {
+			return err
+		}
+	}
+	if !sameDeployment(existing.Config.Labels, spec) {
+		return store.Problemf(store.CodeErrored, "container %s belongs to deployment %s of %s; it was left alone", spec.Name,
+			existing.Config.Labels[store.LabelDeployment], existing.Config.Labels[store.LabelApp])
+	}
+	if existing.State.Running && !existing.State.Restarting {
+		return nil
+	}
+	return e.start(ctx, spec)
+}
+
+func sameDeployment(labels map[string]string, spec store.ContainerSpec) bool {
+	wanted := deploymentLabels(spec)
+	return labels[store.LabelApp] == wanted[store.LabelApp] && labels[store.LabelDeployment] == wanted[store.LabelDeployment]
+}
+
+// create makes the container, or finds the one that another call made meanwhile.
+func (e *Engine) create(ctx context.Context, spec store.ContainerSpec) (*container.InspectResponse, error) {
+	known, err := e.ensureNetwork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := known.accepts(spec); err != nil {
+		return nil, err
+	}
+	for _, volume := range spec.Volumes {
+		if err := e.ensureVolume(ctx, spec.App, volume); err != nil {
+			return nil, err
+		}
+	}
+	config, host, networking := e.settings(spec)
+	_, err = e.docker.ContainerCreate(ctx, config, host, networking, nil, spec.Name)
+	if err != nil && !errdefs.IsConflict(err) {
+		return nil, e.explainStart(spec, err)
+	}
+	created, err := e.inspect(ctx, spec.Name)
+	if err == nil && created == nil {
+		err = store.Problemf(store.CodeErrored, "container %s was removed while it was being started", spec.Name)
+	}
+	return created, err
+}
+
+// start starts a container that exists. Its network may have been removed since it was created.
+func (e *Engine) start(ctx context.Context, spec store.ContainerSpec) error {
+	err := e.docker.ContainerStart(ctx, spec.Name, container.StartOptions{})
+	if networkGone(err) {
+		if err := e.reconnect(ctx, spec); err != nil {
+			return err
+		}
+		err = e.docker.ContainerStart(ctx, spec.Name, container.StartOptions{})
+	}
+	return e.explainStart(spec, err)
+}
+
+func (e *Engine) explainStart(spec store.ContainerSpec, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "No such image"):
+		return store.Problemf(store.CodeFailed, "image %s is gone: %w", spec.Image, err).WithHint("shipgate deploy %s", spec.App)
+	case addressTaken(err):
+		return store.Problemf(store.CodeErrored, "address %s of container %s is taken: %w", spec.Address, spec.Name, err).
+			WithHint("docker ps --all")
+	case errdefs.IsInvalidArgument(err):
+		return store.Problemf(store.CodeFailed, "container %s cannot start: %w", spec.Name, err).
+			WithHint("shipgate app show %s", spec.App)
+	}
+	return e.explain("start container "+spec.Name, err)
+}
+
+// addressTaken and networkGone know the engine's words, as it has no class of its own for either.
+func addressTaken(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "ddress already in use") || strings.Contains(text, "port is already allocated")
+}
+
+func networkGone(err error) bool {
+	return err != nil && errdefs.IsNotFound(err) && strings.Contains(err.Error(), "network")
+}

@@ -1,0 +1,38 @@
+package dockerengine
+
+import (
+	"context"
+	"math"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/container"
+)
+
+// Stop asks the process to end, kills it after the grace, and keeps the container. The grace counts in whole seconds,
+// rounded up. A missing container is no error.
+func (e *Engine) Stop(ctx context.Context, name string, grace time.Duration) error {
+	existing, err := e.inspect(ctx, name)
+	if err != nil || existing == nil {
+		return err
+	}
+	seconds := int(math.Ceil(grace.Seconds()))
+	err = e.docker.ContainerStop(ctx, existing.ID, container.StopOptions{Timeout: &seconds})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return e.explain("stop container "+name, err)
+}
+
+// Remove kills and removes the container, and leaves its volumes. A missing one is no error.
+func (e *Engine) Remove(ctx context.Context, name string) error {
+	existing, err := e.inspect(ctx, name)
+	if err != nil || existing == nil {
+		return err
+	}
+	err = e.docker.ContainerRemove(ctx, existing.ID, container.RemoveOptions{Force: true})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return e.explain("remove container "+name, err)
+}
