@@ -57,4 +57,6 @@ type Branches interface {
 	Check(ctx context.Context, deployment store.Deployment) error
 	// Advance moves the deployment's refs. It can be repeated.
 	Advance(ctx context.Context, deployment store.Deployment) error
+	// DeployBranch gives the full name of the app's deploy branch and the commit it says, empty when there is none yet.
+	DeployBranch(ctx context.Context, app store.App) (name, sha string, err error)
 }

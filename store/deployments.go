@@ -193,3 +193,17 @@ func (s *Store) NextGeneration(ctx context.Context, app string) (generation int6
 	})
 	return generation, err
 }
+
+// StepTimes says when a deployment reached each of its steps.
+func (s *Store) StepTimes(ctx context.Context, deployment int64) (map[Step]time.Time, error) {
+	events, err := collect(ctx, s.read, scanEvent,
+		`SELECT id, deployment, at, kind, step, text FROM events WHERE deployment = ? AND step <> '' ORDER BY id`, deployment)
+	if err != nil {
+		return nil, err
+	}
+	times := map[Step]time.Time{}
+	for _, event := range events {
+		times[event.Step] = event.At
+	}
+	return times, nil
+}

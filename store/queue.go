@@ -204,7 +204,7 @@ func (s *Store) AskCancel(ctx context.Context, id int64) (Deployment, error) {
 			return fmt.Errorf("read deployment: %w", err)
 		case !started.Valid && step == StepQueued:
 			return endQueued(t, id, Cancelled, "cancelled before it started")
-		case !step.CanUndo() && step != StepUndoing:
+		case !step.CanCancel() && step != StepUndoing:
 			return Problemf(CodeConflict, "deployment %d is %s: it is too late to cancel", id, step).
 				WithHint("shipgate rollback APP goes back to the version before")
 		}

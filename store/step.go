@@ -39,10 +39,14 @@ func StepsOf(strategy Strategy) []Step {
 // Terminal says that nothing follows this step.
 func (s Step) Terminal() bool { return s == StepDone || s == StepUndone }
 
-// CanUndo says that a failure at this step takes the deployment back. From healthy on it only rolls forward.
-func (s Step) CanUndo() bool {
+// CanCancel says that it is not too late to ask for the deployment to stop. From healthy on it rolls forward.
+func (s Step) CanCancel() bool {
 	return slices.Contains([]Step{StepQueued, StepBuilt, StepHeld, StepStopped, StepStarted}, s)
 }
+
+// CanUndo says that a failure at this step may take the deployment back. A healthy one is taken back only when the
+// router is seen to have refused it; once routed, nothing is.
+func (s Step) CanUndo() bool { return s.CanCancel() || s == StepHealthy }
 
 // LegalNext says whether a deployment of this strategy may go from one step to the other.
 func LegalNext(strategy Strategy, from, to Step) bool {

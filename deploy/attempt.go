@@ -1,0 +1,152 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// attempt is one process's work on one deployment. All it knows can be read again from the store.
+type attempt struct {
+	*Runner
+	d       store.Deployment
+	app     store.App
+	config  store.Config
+	release store.Release // zero until built
+	env     map[string]string
+	masked  *strings.Replacer
+	logger  *slog.Logger
+
+	watched <-chan store.ContainerEvent // of the new container, from before it was started
+	held    bool                        // this process has parked the app's requests
+}
+
+func (r *Runner) newAttempt(ctx context.Context, d store.Deployment, logger *slog.Logger) (*attempt, error) {
+	a := &attempt{Runner: r, d: d, logger: logger}
+	var err error
+	if a.app, err = r.Store.App(ctx, d.App); err != nil {
+		return nil, err
+	}
+	if d.Release == 0 {
+		return a, a.useCurrentConfig(ctx)
+	}
+	return a, a.useRelease(ctx, d.Release)
+}
+
+func (a *attempt) useCurrentConfig(ctx context.Context) (err error) {
+	if a.config, err = store.DecodeConfig(a.app.Source, a.app.Config); err != nil {
+		return err
+	}
+	if a.env, err = a.Store.Env(ctx, a.app.Name); err != nil {
+		return err
+	}
+	a.masked = maskOf(a.env)
+	return nil
+}
+
+// useRelease makes the attempt speak of a Release, with the config and env it was made with.
+func (a *attempt) useRelease(ctx context.Context, id int64) (err error) {
+	if a.release, err = a.Store.Release(ctx, id); err != nil {
+		return err
+	}
+	if a.config, err = store.DecodeConfig(a.release.Source, a.release.Config); err != nil {
+		return err
+	}
+	if a.env, err = a.Store.OpenEnv(a.release); err != nil {
+		return err
+	}
+	a.masked = maskOf(a.env)
+	return nil
+}
+
+// maskOf hides the app's secret values. Very short ones would hide half of every log.
+func maskOf(env map[string]string) *strings.Replacer {
+	var pairs []string
+	for _, value := range env {
+		if len(value) >= 8 {
+			pairs = append(pairs, value, "****")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}
+
+// say adds one line to the history. It is not worth failing a deployment for.
+func (a *attempt) say(ctx context.Context, kind, format string, args ...any) {
+	event := store.Event{Kind: kind, Text: a.masked.Replace(fmt.Sprintf(format, args...))}
+	if err := a.Store.Log(context.WithoutCancel(ctx), a.d.ID, event); err != nil {
+		a.logger.Error("write event", "error", err)
+	}
+}
+
+func (a *attempt) sprintf(format string, args ...any) string { return fmt.Sprintf(format, args...) }
+
+func (a *attempt) isSite() bool { return a.release.Artefact.Site != "" }
+
+// target is where this deployment's requests go.
+func (a *attempt) target() store.Target {
+	if !a.isSite() {
+		return store.Target{Deployment: a.d.ID, Address: a.d.Address}
+	}
+	target := store.Target{Deployment: a.d.ID, Site: filepath.Join(a.SitesDir, filepath.FromSlash(a.release.Artefact.Site))}
+	if static, ok := a.config.(*store.StaticConfig); ok {
+		target.SPA, target.CleanURLs = static.SPA, static.CleanURLs
+	}
+	return target
+}
+
+// spec says how the deployment's container runs: a pure function of the release and the stored name and address.
+func (a *attempt) spec() (store.ContainerSpec, error) {
+	address, err := netip.ParseAddrPort(a.d.Address)
+	if err != nil {
+		return store.ContainerSpec{}, fmt.Errorf("read stored address: %w", err)
+	}
+	shared := a.config.Shared()
+	env := map[string]string{
+		"SHIPGATE_APP":        a.d.App,
+		"SHIPGATE_DEPLOYMENT": strconv.FormatInt(a.d.ID, 10),
+		"SHIPGATE_SHA":        a.d.SHA,
+	}
+	maps.Copy(env, a.env)
+	env["PORT"] = strconv.Itoa(a.release.Artefact.Port) // the port that is probed and routed, whatever else was set
+	return store.ContainerSpec{
+		Name:       a.d.Container,
+		App:        a.d.App,
+		Deployment: a.d.ID,
+		Image:      a.release.Artefact.Image,
+		Env:        environ(env),
+		Address:    address,
+		Port:       a.release.Artefact.Port,
+		Volumes:    shared.Volumes,
+		Resources:  shared.Resources,
+	}, nil
+}
+
+func environ(env map[string]string) []string {
+	list := make([]string, 0, len(env))
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, name+"="+env[name])
+	}
+	return list
+}
+
+// previous is the attempt that is live until this one is; false on a first deployment.
+func (a *attempt) previous(ctx context.Context) (*attempt, bool, error) {
+	live, found, err := a.Store.Live(ctx, a.d.App)
+	if err != nil || !found || live.Deployment == a.d.ID {
+		return nil, false, err
+	}
+	d, err := a.Store.Deployment(ctx, live.Deployment)
+	if err != nil {
+		return nil, false, err
+	}
+	old, err := a.newAttempt(ctx, d, a.logger)
+	return old, err == nil, err
+}

@@ -1,0 +1,162 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// build makes the Release. A rollback has one already and only has to find its artefact.
+func (a *attempt) build(ctx context.Context) (store.Change, error) {
+	if a.d.Release != 0 {
+		return store.Change{}, a.findArtefact(ctx)
+	}
+	if a.d.Trigger == store.TriggerPush {
+		if err := a.Branches.Check(ctx, a.d); err != nil {
+			return store.Change{}, err
+		}
+	}
+	artefact, err := a.buildArtefact(ctx)
+	if err != nil {
+		return store.Change{}, err
+	}
+	release, err := a.newRelease(artefact)
+	if err != nil {
+		return store.Change{}, err
+	}
+	a.release = release
+	return store.Change{Release: &release}, nil
+}
+
+func (a *attempt) findArtefact(ctx context.Context) error {
+	if a.isSite() || a.ImagePresent == nil {
+		return nil
+	}
+	present, err := a.ImagePresent(ctx, a.release.Artefact.Image)
+	if err != nil {
+		return fmt.Errorf("look for image: %w", err)
+	}
+	if !present {
+		return store.Problemf(store.CodeFailed, "the image of deployment %d is gone", a.release.Deployment).
+			WithHint("build it again: shipgate deploy %s --ref %s", a.d.App, a.d.ShortSHA())
+	}
+	return nil
+}
+
+func (a *attempt) buildArtefact(ctx context.Context) (store.Artefact, error) {
+	if a.Preflight != nil {
+		if err := a.Preflight(ctx); err != nil {
+			return store.Artefact{}, err
+		}
+	}
+	if err := a.takeBuildSlot(ctx); err != nil {
+		return store.Artefact{}, err
+	}
+	defer func() { <-a.builds }()
+	began := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, store.DefaultBuildTimeout)
+	defer cancel()
+	lines := a.newLineLog("build")
+	artefact, err := a.Builder.Build(bounded, store.BuildRequest{
+		App: a.d.App, Deployment: a.d.ID, SHA: a.d.SHA, Config: a.config, Env: a.env,
+	}, lines.add)
+	lines.close()
+	if err != nil && errors.Is(bounded.Err(), context.DeadlineExceeded) {
+		return store.Artefact{}, store.Problemf(store.CodeFailed, "build took longer than %s", store.DefaultBuildTimeout)
+	}
+	if err != nil {
+		return store.Artefact{}, err
+	}
+	what := artefact.Image
+	if artefact.Site != "" {
+		what = artefact.Site
+	}
+	a.say(ctx, "build", "done in %s · %s", seconds(time.Since(began)), what[:min(len(what), 71)])
+	return artefact, nil
+}
+
+func (a *attempt) takeBuildSlot(ctx context.Context) error {
+	select {
+	case a.builds <- struct{}{}:
+		return nil
+	default:
+		a.say(ctx, "wait", "behind another build")
+	}
+	select {
+	case a.builds <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (a *attempt) newRelease(artefact store.Artefact) (store.Release, error) {
+	sealed, err := a.Store.SealEnv(a.env)
+	if err != nil {
+		return store.Release{}, err
+	}
+	return store.Release{
+		App: a.d.App, Deployment: a.d.ID, SHA: a.d.SHA, Artefact: artefact,
+		Source: a.app.Source, Config: a.app.Config, SealedEnv: sealed,
+	}, nil
+}
+
+// lineLog writes lines to the history in the order they come, as many at a time as came while the last ones were written.
+type lineLog struct {
+	attempt *attempt
+	kind    string
+	mu      sync.Mutex
+	waiting []store.Event
+	arrived chan struct{}
+	done    sync.WaitGroup
+}
+
+func (a *attempt) newLineLog(kind string) *lineLog {
+	l := &lineLog{attempt: a, kind: kind, arrived: make(chan struct{}, 1)}
+	arrived := l.arrived
+	l.done.Go(func() {
+		for range arrived {
+			l.flush()
+		}
+		l.flush()
+	})
+	return l
+}
+
+func (l *lineLog) add(line string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.arrived == nil {
+		return // a builder that speaks after it returned
+	}
+	l.waiting = append(l.waiting, store.Event{Kind: l.kind, At: time.Now(), Text: l.attempt.masked.Replace(line)})
+	select {
+	case l.arrived <- struct{}{}:
+	default:
+	}
+}
+
+func (l *lineLog) flush() {
+	l.mu.Lock()
+	events := l.waiting
+	l.waiting = nil
+	l.mu.Unlock()
+	if len(events) == 0 {
+		return
+	}
+	if err := l.attempt.Store.Log(context.Background(), l.attempt.d.ID, events...); err != nil {
+		l.attempt.logger.Error("write build log", "error", err)
+	}
+}
+
+func (l *lineLog) close() {
+	l.mu.Lock()
+	close(l.arrived)
+	l.arrived = nil
+	l.mu.Unlock()
+	l.done.Wait()
+}

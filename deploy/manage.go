@@ -1,0 +1,139 @@
+package deploy
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// Rollback queues a deployment of an old Release: that of deployment to, or, with 0, the one that was live before the
+// present one. The deploy branch goes back with it, so that what is live and what the branch says stay one.
+func (r *Runner) Rollback(ctx context.Context, app string, to int64) (store.Deployment, error) {
+	workload, err := r.Store.App(ctx, app)
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	goal, err := r.rollbackGoal(ctx, app, to)
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	branch, tip, err := r.Branches.DeployBranch(ctx, workload)
+	if err != nil {
+		return store.Deployment{}, fmt.Errorf("read deploy branch: %w", err)
+	}
+	request := store.NewDeployment{
+		App: app, Trigger: store.TriggerRollback, SHA: goal.SHA, Ref: branch, Subject: goal.Subject,
+		Release: goal.Release, RollbackOf: goal.ID,
+	}
+	if tip != "" && tip != goal.SHA {
+		request.Updates = []store.RefUpdate{{Name: branch, Old: tip, New: goal.SHA}}
+	}
+	return r.Store.Enqueue(ctx, request)
+}
+
+// rollbackGoal finds a deployment that was live once and has a Release to go back to.
+func (r *Runner) rollbackGoal(ctx context.Context, app string, to int64) (store.Deployment, error) {
+	live, found, err := r.Store.Live(ctx, app)
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	if to != 0 {
+		return r.rollbackTo(ctx, app, to)
+	}
+	if !found {
+		return store.Deployment{}, store.Problemf(store.CodeConflict, "%s has never been live", app).WithHint("git push shipgate main")
+	}
+	history, err := r.Store.Deployments(ctx, app, 1000)
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	for _, d := range history {
+		if d.ID < live.Deployment && d.Verdict == store.Succeeded && d.Release != live.Release {
+			return d, nil
+		}
+	}
+	return store.Deployment{}, store.Problemf(store.CodeConflict, "%s has no version before the present one", app).
+		WithHint("shipgate deployments %s", app)
+}
+
+func (r *Runner) rollbackTo(ctx context.Context, app string, to int64) (store.Deployment, error) {
+	d, err := r.Store.Deployment(ctx, to)
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	if d.App != app || d.Release == 0 || d.Verdict != store.Succeeded {
+		return store.Deployment{}, store.Problemf(store.CodeConflict, "deployment %d is not one of %s that was live", to, app).
+			WithHint("shipgate deployments %s", app)
+	}
+	return d, nil
+}
+
+// Reroute gives the router the app's present hosts. An app that was never live has no route yet.
+func (r *Runner) Reroute(ctx context.Context, app string) error {
+	workload, err := r.Store.App(ctx, app)
+	if err != nil {
+		return err
+	}
+	live, found, err := r.Store.Live(ctx, app)
+	if err != nil || !found {
+		return err
+	}
+	return r.applyRoute(ctx, workload, live.Target)
+}
+
+// Destroy ends the app's deployments and removes its route and containers. Volumes and images stay.
+func (r *Runner) Destroy(ctx context.Context, app string) error {
+	if err := r.endLane(ctx, app); err != nil {
+		return err
+	}
+	if err := r.Router.Remove(ctx, app); err != nil {
+		return fmt.Errorf("remove route: %w", err)
+	}
+	containers, err := r.Engine.List(ctx, app)
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
+	}
+	for _, container := range containers {
+		if err := r.Engine.Stop(ctx, container.Name, store.DefaultStopGrace); err != nil {
+			return fmt.Errorf("stop container %s: %w", container.Name, err)
+		}
+		if err := r.discard(ctx, container); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endLane asks every deployment of the app to stop and waits until all have their end.
+func (r *Runner) endLane(ctx context.Context, app string) error {
+	for {
+		unfinished, err := r.Store.Unfinished(ctx, app)
+		if err != nil || len(unfinished) == 0 {
+			return err
+		}
+		last := unfinished[len(unfinished)-1]
+		if _, err := r.Store.AskCancel(ctx, last.ID); err != nil && store.CodeOf(err) != store.CodeConflict {
+			return err
+		}
+		if err := r.awaitEnd(ctx, last.ID); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *Runner) awaitEnd(ctx context.Context, id int64) error {
+	changed, unwatch := r.Store.Watch(store.DeploymentTopic(id))
+	defer unwatch()
+	for {
+		d, err := r.Store.Deployment(ctx, id)
+		if err != nil || d.Step.Terminal() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}

@@ -1,0 +1,263 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// hold parks the app's requests and waits for those under way on the old target. Without an old one there is nothing to hold.
+func (a *attempt) hold(ctx context.Context) (store.Change, error) {
+	return store.Change{}, a.ensureHeld(ctx)
+}
+
+func (a *attempt) ensureHeld(ctx context.Context) error {
+	old, found, err := a.previous(ctx)
+	if err != nil || !found || old.isSite() || a.held {
+		return err
+	}
+	shared := a.config.Shared()
+	left, err := a.Router.Hold(ctx, a.d.App, store.Hold{
+		Requests: store.DefaultHeldRequests,
+		Limit:    shared.Hold.Or(store.DefaultHold),
+		Drain:    shared.Drain.Or(store.DefaultDrain),
+	})
+	if err != nil {
+		return fmt.Errorf("hold requests: %w", err)
+	}
+	if left > 0 {
+		a.say(ctx, "hold", "%s on %d still under way after %s", requests(left), old.d.ID, shared.Drain.Or(store.DefaultDrain))
+	}
+	a.held = true
+	return nil
+}
+
+// stopPrevious stops the old container and keeps it: should the new one fail, it is started again.
+func (a *attempt) stopPrevious(ctx context.Context) (store.Change, error) {
+	old, found, err := a.previous(ctx)
+	if err != nil || !found || old.isSite() {
+		return store.Change{}, err
+	}
+	if err := a.ensureHeld(ctx); err != nil {
+		return store.Change{}, err
+	}
+	began := time.Now()
+	grace := old.config.Shared().StopGrace.Or(store.DefaultStopGrace)
+	ctx, cancel := context.WithTimeout(ctx, grace+a.Patience.Engine)
+	defer cancel()
+	if err := a.Engine.Stop(ctx, old.d.Container, grace); err != nil {
+		return store.Change{}, fmt.Errorf("stop old container: %w", err)
+	}
+	a.say(ctx, "stop", "%s · %s", old.d.Container, seconds(time.Since(began)))
+	return store.Change{}, nil
+}
+
+// start stores the new container's name and address, listens to it, and only then starts it.
+func (a *attempt) start(ctx context.Context) (store.Change, error) {
+	if a.isSite() {
+		return store.Change{}, nil
+	}
+	if a.d.Strategy == store.Recreate {
+		if err := a.ensureHeld(ctx); err != nil {
+			return store.Change{}, err
+		}
+	}
+	began := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
+	defer cancel()
+	if err := a.place(bounded); err != nil {
+		return store.Change{}, err
+	}
+	spec, err := a.spec()
+	if err != nil {
+		return store.Change{}, err
+	}
+	if a.watched, err = a.Engine.Watch(ctx, spec.Name); err != nil {
+		return store.Change{}, fmt.Errorf("watch new container: %w", err)
+	}
+	if err := a.Engine.Start(bounded, spec); err != nil {
+		return store.Change{}, fmt.Errorf("start new container: %w", err)
+	}
+	a.say(ctx, "start", "%s on %s · %s", spec.Name, spec.Address, seconds(time.Since(began)))
+	return store.Change{}, nil
+}
+
+func (a *attempt) place(ctx context.Context) error {
+	pool, err := a.Addresses.Pool(ctx)
+	if err != nil {
+		return fmt.Errorf("find addresses for containers: %w", err)
+	}
+	a.d, err = a.Store.PlaceContainer(ctx, a.d, pool, a.release.Artefact.Port)
+	if err != nil {
+		return fmt.Errorf("place new container: %w", err)
+	}
+	return nil
+}
+
+// route moves new requests to the new target. Whether it happened is asked of the router, which may have outlived us or
+// lost an answer; only when it is seen not to have happened may the deployment be undone.
+func (a *attempt) route(ctx context.Context) (store.Change, error) {
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Route)
+	defer cancel()
+	err := retry(bounded, func(ctx context.Context) error {
+		err := a.applyRoute(ctx, a.target())
+		if problem, known := store.AsProblem(err); known && problem.Code != store.CodeUnreachable {
+			cancel() // the router understood and refused; asking again changes nothing
+		}
+		return err
+	})
+	if err != nil {
+		if err = a.judgeRoute(ctx, err); err != nil {
+			return store.Change{}, err
+		}
+	}
+	for _, host := range a.app.Hosts {
+		a.say(ctx, "route", "%s → %d", host, a.d.ID)
+	}
+	return store.Change{}, nil
+}
+
+// judgeRoute finds out whether a target whose Apply ended in an error is in place all the same.
+func (a *attempt) judgeRoute(ctx context.Context, cause error) error {
+	var routes []store.Route
+	err := retry(ctx, func(ctx context.Context) (err error) {
+		routes, err = a.Router.Routes(ctx)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("read routes: %w", err)
+	}
+	for _, route := range routes {
+		if route.App == a.d.App && route.Target.Deployment == a.d.ID {
+			return nil
+		}
+	}
+	return fmt.Errorf("move route: %w", cause)
+}
+
+func (a *attempt) applyRoute(ctx context.Context, target store.Target) error {
+	return a.Runner.applyRoute(ctx, a.app, target)
+}
+
+func (r *Runner) applyRoute(ctx context.Context, app store.App, target store.Target) error {
+	generation, err := r.Store.NextGeneration(ctx, app.Name)
+	if err != nil {
+		return err
+	}
+	return r.Router.Apply(ctx, store.Route{App: app.Name, Hosts: app.Hosts, Target: target, Generation: generation})
+}
+
+// goLive moves the branch and writes the verdict together with the Live row: from here on the old version may be touched.
+func (a *attempt) goLive(ctx context.Context) (store.Change, error) {
+	if err := a.Branches.Advance(ctx, a.d); err != nil {
+		if ctx.Err() != nil {
+			return store.Change{}, err
+		}
+		a.logger.Error("move branch", "error", err)
+		a.say(ctx, "note", "the branch could not be moved: %s", err)
+	}
+	live := &store.Live{
+		App: a.d.App, Deployment: a.d.ID, Release: a.d.Release, SHA: a.d.SHA, Container: a.d.Container, Target: a.target(),
+	}
+	text, err := a.liveText(ctx)
+	if err != nil {
+		return store.Change{}, err
+	}
+	return store.Change{Live: live, Verdict: store.Succeeded, Events: []store.Event{{Kind: "live", Text: text}}}, nil
+}
+
+func (a *attempt) liveText(ctx context.Context) (string, error) {
+	times, err := a.Store.StepTimes(ctx, a.d.ID)
+	if err != nil {
+		return "", err
+	}
+	now := time.Now()
+	between := func(from, to store.Step) string {
+		return strings.TrimSuffix(seconds(times[to].Sub(times[from])), " s")
+	}
+	times[store.StepQueued], times[store.StepLive] = a.d.StartedAt, now
+	parts := []string{"build " + between(store.StepQueued, store.StepBuilt)}
+	if !a.isSite() {
+		before := store.StepBuilt
+		if _, stopped := times[store.StepStopped]; stopped {
+			parts = append(parts, "stop "+between(store.StepBuilt, store.StepStopped))
+			before = store.StepStopped
+		}
+		parts = append(parts, "start "+between(before, store.StepStarted), "gate "+between(store.StepStarted, store.StepHealthy))
+	}
+	parts = append(parts, "cutover "+between(store.StepHealthy, store.StepLive))
+	where := "without a host"
+	if len(a.app.Hosts) > 0 {
+		where = a.URL(a.app.Hosts[0])
+	}
+	return fmt.Sprintf("%s in %s (%s)", where, seconds(now.Sub(a.d.StartedAt)), strings.Join(parts, ", ")), nil
+}
+
+// reap waits for the old target's requests and removes what the new version replaced, with strays of older deployments.
+// It never flips the verdict: what it cannot remove in time is left to the next deployment's reaping.
+func (a *attempt) reap(ctx context.Context) (store.Change, error) {
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Reap)
+	defer cancel()
+	if err := a.drainPrevious(bounded); err != nil {
+		return store.Change{}, err
+	}
+	err := retry(bounded, func(ctx context.Context) error { return a.removeAllBut(ctx, a.d.ID) })
+	if ctx.Err() != nil {
+		return store.Change{}, errors.Join(err, ctx.Err())
+	}
+	if err != nil {
+		a.logger.Error("remove old containers", "error", err)
+		a.say(ctx, "reap", "not everything old could be removed; the next deployment tries again: %s", err)
+	}
+	return store.Change{}, nil
+}
+
+// drainPrevious lets the requests on the old target end, and says how many had to be cut.
+func (a *attempt) drainPrevious(ctx context.Context) error {
+	if a.d.PreviousLive == 0 || a.d.PreviousLive == a.d.ID {
+		return nil
+	}
+	limit := a.config.Shared().Drain.Or(store.DefaultDrain)
+	began := time.Now()
+	var left int
+	err := retry(ctx, func(ctx context.Context) (err error) {
+		left, err = a.Router.Drain(ctx, a.d.App, a.d.PreviousLive, limit)
+		return err
+	})
+	if err != nil {
+		if a.root.Err() != nil {
+			return fmt.Errorf("drain old target: %w", err)
+		}
+		a.say(ctx, "drain", "%d: the router does not say whether it is drained: %s", a.d.PreviousLive, err)
+		return nil
+	}
+	if left > 0 {
+		a.say(ctx, "drain", "%d: %s cut after %s", a.d.PreviousLive, requests(left), limit)
+	} else {
+		a.say(ctx, "drain", "%d drained in %s", a.d.PreviousLive, seconds(time.Since(began)))
+	}
+	return nil
+}
+
+func requests(n int) string {
+	if n == 1 {
+		return "1 request"
+	}
+	return fmt.Sprintf("%d requests", n)
+}
+
+// seconds writes a duration as people read it in a push: two digits that mean something.
+func seconds(d time.Duration) string {
+	switch s := d.Seconds(); {
+	case s < 1:
+		return fmt.Sprintf("%.2f s", s)
+	case s < 100:
+		return fmt.Sprintf("%.1f s", s)
+	default:
+		return fmt.Sprintf("%.0f s", s)
+	}
+}
