@@ -1,0 +1,42 @@
+# Everything a developer types. `make test` sets up what it needs; see README.md.
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+FUZZ_TIME ?= 5s
+
+export CGO_ENABLED ?= 0
+
+.PHONY: build test unit lint fuzz bench demo clean
+
+build: ## the one static binary, in bin/
+	go build -trimpath -ldflags '-s -w' -o bin/shipgate ./cmd/shipgate
+
+test: lint unit fuzz ## everything, against the real engine
+
+unit: ## all packages with the race detector, real engine and real git
+	scripts/packages.sh
+	scripts/engine.sh
+	CGO_ENABLED=1 SHIPGATE_TEST_ENGINE=required go test -race -shuffle=on -timeout 20m ./...
+
+lint: ## formatting, vet, staticcheck, known vulnerabilities
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	scripts/vulnerabilities.sh $(GOVULNCHECK)
+
+fuzz: ## each fuzz target for FUZZ_TIME
+	scripts/fuzz.sh $(FUZZ_TIME)
+
+bench: build ## the speed goals, as ratios measured side by side
+	scripts/packages.sh
+	scripts/engine.sh
+	scripts/bench.sh
+
+demo: build ## two apps deployed by git push, in front of your eyes
+	scripts/engine.sh
+	scripts/demo.sh
+
+clean: ## what make has made
+	rm -rf bin
