@@ -79,6 +79,14 @@ func (e *Engine) Foreign(name string) {
 	e.containers[name] = &container{spec: store.ContainerSpec{Name: name}, foreign: true, running: true}
 }
 
+// ForeignRuns says whether the container put there by Foreign still runs.
+func (e *Engine) ForeignRuns(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.containers[name]
+	return c != nil && c.foreign && c.running
+}
+
 // Exit ends a running container by itself, as a crash of its process does.
 func (e *Engine) Exit(name string, code int) {
 	e.mu.Lock()

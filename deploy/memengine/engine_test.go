@@ -1,0 +1,29 @@
+package memengine_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/shipgate/shipgate/deploy/enginetest"
+	"github.com/shipgate/shipgate/deploy/memengine"
+)
+
+func TestContract(t *testing.T) {
+	enginetest.Run(t, func(*testing.T) enginetest.Harness {
+		engine := memengine.New()
+		engine.Behave("serving", memengine.Behaviour{Log: []string{"listening"}})
+		engine.Behave("exiting", memengine.Behaviour{Exits: true, ExitCode: 3, Log: []string{"starting", "exiting"}})
+		return enginetest.Harness{
+			Engine: engine, Addresses: engine,
+			Serving: "serving", Exiting: "exiting", Missing: "missing",
+			Foreign: func(_ *testing.T, name string) func() bool {
+				engine.Foreign(name)
+				return func() bool { return engine.ForeignRuns(name) }
+			},
+			Answers: func(_ *testing.T, address netip.AddrPort) bool {
+				_, _, ok := engine.Serving(address)
+				return ok
+			},
+		}
+	})
+}
