@@ -103,14 +103,19 @@ func plain(line string) string {
 }
 
 // escapeLength measures the sequence at the start of text, as ECMA-48 forms them: ESC [ parameters and a final byte
-// from @ to ~, or ESC and one character.
+// from @ to ~; ESC ] any text up to BEL or ESC \; or ESC and one character.
 func escapeLength(text []rune) int {
-	if len(text) < 2 || text[1] != '[' {
-		return min(2, len(text))
+	if len(text) < 2 {
+		return len(text)
 	}
 	for i, r := range text[2:] {
-		if r >= '@' && r <= '~' {
+		switch {
+		case text[1] == '[' && r >= '@' && r <= '~', text[1] == ']' && r == '\a':
 			return i + 3
+		case text[1] == ']' && r == '\x1b':
+			return i + 2 // and its own two characters next
+		case text[1] != '[' && text[1] != ']':
+			return 2
 		}
 	}
 	return len(text)

@@ -18,7 +18,7 @@ func (e *Engine) explain(attempt string, err error) error {
 	case err == nil:
 		return nil
 	case !client.IsErrConnectionFailed(err):
-		return fmt.Errorf("%s: %w", attempt, err)
+		return fmt.Errorf("%s: %w", attempt, said{err})
 	case errors.Is(err, fs.ErrPermission) || strings.Contains(err.Error(), "permission denied"):
 		return store.Problemf(store.CodeErrored, "the Docker engine at %s does not let this user in: %w", e.docker.DaemonHost(), err).
 			WithHint("sudo usermod --append --groups docker $USER")
@@ -27,3 +27,11 @@ func (e *Engine) explain(attempt string, err error) error {
 			WithHint("sudo systemctl start docker")
 	}
 }
+
+// said is an engine error in the engine's own words, without the client's preamble.
+type said struct{ cause error }
+
+func (s said) Error() string {
+	return strings.TrimPrefix(s.cause.Error(), "Error response from daemon: ")
+}
+func (s said) Unwrap() error { return s.cause }

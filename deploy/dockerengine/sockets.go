@@ -14,6 +14,9 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
+// engineResolver is where Docker itself listens inside each container of a network.
+var engineResolver = netip.MustParseAddr("127.0.0.11")
+
 // listening lists the TCP sockets that the container's processes listen on, and nil when they cannot be seen: the
 // container does not run, or its process is not on this host.
 func listening(found *container.InspectResponse) []netip.AddrPort {
@@ -42,7 +45,7 @@ func listening(found *container.InspectResponse) []netip.AddrPort {
 const listenState = "0A"
 
 // parseSockets reads /proc/PID/net/tcp or tcp6: a heading, then lines of number, local address, remote address, state
-// and more; see proc(5). Lines it cannot read are left out.
+// and more; see proc(5). It leaves out Docker's own socket and lines it cannot read.
 func parseSockets(table io.Reader) []netip.AddrPort {
 	var found []netip.AddrPort
 	lines := bufio.NewScanner(table)
@@ -51,7 +54,7 @@ func parseSockets(table io.Reader) []netip.AddrPort {
 		if len(fields) < 4 || fields[3] != listenState {
 			continue
 		}
-		if socket, ok := parseSocket(fields[1]); ok {
+		if socket, ok := parseSocket(fields[1]); ok && socket.Addr() != engineResolver {
 			found = append(found, socket)
 		}
 	}

@@ -25,7 +25,8 @@ func (e *Engine) Start(ctx context.Context, spec store.ContainerSpec) error {
 	}
 	if !sameDeployment(existing.Config.Labels, spec) {
 		return store.Problemf(store.CodeErrored, "container %s belongs to deployment %s of %s; it was left alone", spec.Name,
-			existing.Config.Labels[store.LabelDeployment], existing.Config.Labels[store.LabelApp])
+			existing.Config.Labels[store.LabelDeployment], existing.Config.Labels[store.LabelApp]).
+			WithHint("docker inspect %s", spec.Name)
 	}
 	if existing.State.Running && !existing.State.Restarting {
 		return nil
@@ -81,12 +82,12 @@ func (e *Engine) explainStart(spec store.ContainerSpec, err error) error {
 	case err == nil:
 		return nil
 	case errdefs.IsNotFound(err) && strings.Contains(err.Error(), "No such image"):
-		return store.Problemf(store.CodeFailed, "image %s is gone: %w", spec.Image, err).WithHint("shipgate deploy %s", spec.App)
+		return store.Problemf(store.CodeFailed, "image %s is gone", spec.Image).WithHint("shipgate deploy %s", spec.App)
 	case addressTaken(err):
-		return store.Problemf(store.CodeErrored, "address %s of container %s is taken: %w", spec.Address, spec.Name, err).
+		return store.Problemf(store.CodeErrored, "address %s of container %s is taken: %w", spec.Address, spec.Name, said{err}).
 			WithHint("docker ps --all")
 	case errdefs.IsInvalidArgument(err):
-		return store.Problemf(store.CodeFailed, "container %s cannot start: %w", spec.Name, err).
+		return store.Problemf(store.CodeFailed, "container %s cannot start: %w", spec.Name, said{err}).
 			WithHint("shipgate app show %s", spec.App)
 	}
 	return e.explain("start container "+spec.Name, err)
