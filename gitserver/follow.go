@@ -1,0 +1,95 @@
+package gitserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// patience is how long a queued deployment may say nothing before the push says itself what it waits for.
+const patience = time.Second
+
+var errClosing = errors.New("the server is stopping")
+
+// follow shows the deployment's events as they come, until its verdict.
+func (p *push) follow(ctx context.Context, d store.Deployment) (store.Deployment, error) {
+	p.out.line("", fmt.Sprintf("%s · %s %s · deployment %d", d.App, d.ShortSHA(), d.Subject, d.ID))
+	changed, stop := p.server.store.Watch(store.DeploymentTopic(d.ID))
+	defer stop()
+	quiet := time.NewTimer(patience)
+	defer quiet.Stop()
+	tail := tail{push: p, deployment: d.ID}
+	for {
+		// The verdict is read first, so that every event written before it is shown.
+		current, err := p.server.store.Deployment(ctx, d.ID)
+		if err != nil {
+			return d, err
+		}
+		if err := tail.show(ctx); err != nil {
+			return d, err
+		}
+		if current.Verdict != "" {
+			return current, nil
+		}
+		select {
+		case <-changed:
+		case <-quiet.C:
+			if err := p.sayWait(ctx, current, tail.waits); err != nil {
+				return d, err
+			}
+		case <-ctx.Done():
+			return d, ctx.Err()
+		case <-p.server.closing.Done():
+			return d, errClosing
+		}
+	}
+}
+
+func (p *push) sayWait(ctx context.Context, d store.Deployment, said bool) error {
+	if said || !d.StartedAt.IsZero() {
+		return nil
+	}
+	unfinished, err := p.server.store.Unfinished(ctx, d.App)
+	if err != nil {
+		return err
+	}
+	if len(unfinished) > 0 && unfinished[0].ID < d.ID {
+		p.out.line("wait", fmt.Sprintf("behind deployment %d", unfinished[0].ID))
+	}
+	return nil
+}
+
+// tail shows each event of a deployment once.
+type tail struct {
+	push       *push
+	deployment int64
+	after      int64
+	waits      bool // an event said what is waited for
+}
+
+func (t *tail) show(ctx context.Context) error {
+	const batch = 500
+	for {
+		events, err := t.push.server.store.Events(ctx, t.deployment, t.after, batch)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			t.after = e.ID
+			t.waits = t.waits || e.Kind == "wait"
+			if !slices.Contains(unspoken, e.Kind) {
+				t.push.out.line(e.Kind, e.Text)
+			}
+		}
+		if len(events) < batch {
+			return nil
+		}
+	}
+}
+
+// unspoken are the words of events that a push says in another way.
+var unspoken = []string{"queued", "step"}

@@ -1,0 +1,343 @@
+package gitserver
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
+	"github.com/go-git/go-git/v5/plumbing/object"
+)
+
+// pack is one pack of a repository, open for reading from any number of goroutines.
+type pack struct {
+	name  string // its checksum
+	file  *os.File
+	index *idxfile.MemoryIndex
+}
+
+// openPack opens DIR/pack-NAME.pack with its index.
+func openPack(dir, name string) (*pack, error) {
+	index, err := readIndex(filepath.Join(dir, "pack-"+name+".idx"))
+	if err != nil {
+		return nil, err
+	}
+	file, err := os.Open(filepath.Join(dir, "pack-"+name+".pack"))
+	if err != nil {
+		return nil, fmt.Errorf("open pack: %w", err)
+	}
+	return &pack{name: name, file: file, index: index}, nil
+}
+
+func readIndex(path string) (*idxfile.MemoryIndex, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open pack index: %w", err)
+	}
+	defer file.Close()
+	index := idxfile.NewMemoryIndex()
+	if err := idxfile.NewDecoder(bufio.NewReader(file)).Decode(index); err != nil {
+		return nil, fmt.Errorf("read pack index: %w", err)
+	}
+	return index, nil
+}
+
+// objects is an immutable set of packs, the newest first.
+type objects struct{ packs []*pack }
+
+// openObjects opens the packs of a directory. A pack without its index was never promoted whole and is left out.
+func openObjects(dir string) (*objects, error) {
+	indexes, err := filepath.Glob(filepath.Join(dir, "pack-*.idx"))
+	if err != nil {
+		return nil, fmt.Errorf("list packs: %w", err)
+	}
+	o := &objects{}
+	for _, index := range indexes {
+		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(index), "pack-"), ".idx")
+		p, err := openPack(dir, name)
+		if err != nil {
+			return nil, errors.Join(err, o.close())
+		}
+		o.packs = append(o.packs, p)
+	}
+	return o, nil
+}
+
+func (o *objects) with(p *pack) *objects {
+	return &objects{packs: append([]*pack{p}, o.packs...)}
+}
+
+func (o *objects) close() error {
+	var errs []error
+	for _, p := range o.packs {
+		errs = append(errs, p.file.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func (o *objects) has(id plumbing.Hash) bool {
+	return slices.ContainsFunc(o.packs, func(p *pack) bool {
+		found, _ := p.index.Contains(id)
+		return found
+	})
+}
+
+// found is where an object is.
+type found struct {
+	pack   *pack
+	header entryHeader
+	offset int64 // of the header
+	data   int64 // of the deflated bytes
+}
+
+func (o *objects) find(id plumbing.Hash) (found, error) {
+	for _, p := range o.packs {
+		if offset, err := p.index.FindOffset(id); err == nil {
+			return p.at(offset)
+		}
+	}
+	return found{}, fmt.Errorf("object %s: %w", id, plumbing.ErrObjectNotFound)
+}
+
+func (p *pack) at(offset int64) (found, error) {
+	var head [32]byte
+	n, err := p.file.ReadAt(head[:], offset)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return found{}, fmt.Errorf("read pack: %w", err)
+	}
+	reader := bytes.NewReader(head[:n])
+	header, err := readEntryHeader(reader)
+	if err != nil {
+		return found{}, fmt.Errorf("read pack: %w", err)
+	}
+	return found{pack: p, header: header, offset: offset, data: offset + int64(n-reader.Len())}, nil
+}
+
+// base goes one delta down.
+func (f found) base() (found, error) {
+	if f.header.kind == plumbing.OFSDeltaObject {
+		return f.pack.at(f.offset - f.header.back)
+	}
+	offset, err := f.pack.index.FindOffset(f.header.ref)
+	if err != nil {
+		return found{}, fmt.Errorf("delta base %s: %w", f.header.ref, err)
+	}
+	return f.pack.at(offset)
+}
+
+// chain lists the object and the deltas' bases down to one that is no delta.
+func (f found) chain() ([]found, error) {
+	chain := []found{f}
+	for f.header.isDelta() {
+		base, err := f.base()
+		if err != nil {
+			return nil, err
+		}
+		f, chain = base, append(chain, base)
+	}
+	return chain, nil
+}
+
+func (f found) deflated() io.Reader {
+	return bufio.NewReaderSize(io.NewSectionReader(f.pack.file, f.data, 1<<62), int(min(max(f.header.size, 512), 32<<10)))
+}
+
+func (f found) inflate() ([]byte, error) {
+	inflater, err := newInflater(f.deflated())
+	if err != nil {
+		return nil, fmt.Errorf("inflate object: %w", err)
+	}
+	defer releaseInflater(inflater)
+	return readInflated(inflater, f.header.size)
+}
+
+// size is that of the object itself, read without building it.
+func (f found) size() (int64, error) {
+	if !f.header.isDelta() {
+		return f.header.size, nil
+	}
+	inflater, err := newInflater(f.deflated())
+	if err != nil {
+		return 0, fmt.Errorf("inflate delta: %w", err)
+	}
+	defer releaseInflater(inflater)
+	head := make([]byte, min(f.header.size, 20))
+	if _, err := io.ReadFull(inflater, head); err != nil {
+		return 0, fmt.Errorf("inflate delta: %w", err)
+	}
+	_, size, _, err := deltaSizes(head)
+	return size, err
+}
+
+// kind gives what an object is; false when it is not there or cannot be read.
+func (o *objects) kind(id plumbing.Hash) (plumbing.ObjectType, bool) {
+	f, err := o.find(id)
+	if err != nil {
+		return plumbing.InvalidObject, false
+	}
+	chain, err := f.chain()
+	if err != nil {
+		return plumbing.InvalidObject, false
+	}
+	return chain[len(chain)-1].header.kind, true
+}
+
+// open reads an object. One that is no delta streams; one that is a delta is built in memory.
+func (o *objects) open(id plumbing.Hash) (plumbing.ObjectType, int64, io.ReadCloser, error) {
+	f, err := o.find(id)
+	if err != nil {
+		return plumbing.InvalidObject, 0, nil, err
+	}
+	if f.header.isDelta() {
+		kind, content, err := f.build()
+		return kind, int64(len(content)), io.NopCloser(bytes.NewReader(content)), err
+	}
+	inflater, err := newInflater(f.deflated())
+	if err != nil {
+		return plumbing.InvalidObject, 0, nil, fmt.Errorf("inflate object: %w", err)
+	}
+	return f.header.kind, f.header.size, &borrowedInflater{ReadCloser: inflater}, nil
+}
+
+// borrowedInflater gives its reader back once.
+type borrowedInflater struct{ io.ReadCloser }
+
+func (b *borrowedInflater) Close() error {
+	if b.ReadCloser != nil {
+		releaseInflater(b.ReadCloser)
+		b.ReadCloser = nil
+	}
+	return nil
+}
+
+func (b *borrowedInflater) Read(p []byte) (int, error) {
+	if b.ReadCloser == nil {
+		return 0, os.ErrClosed
+	}
+	return b.ReadCloser.Read(p)
+}
+
+func (o *objects) read(id plumbing.Hash) (plumbing.ObjectType, []byte, error) {
+	f, err := o.find(id)
+	if err != nil {
+		return plumbing.InvalidObject, nil, err
+	}
+	return f.build()
+}
+
+func (f found) build() (plumbing.ObjectType, []byte, error) {
+	chain, err := f.chain()
+	if err != nil {
+		return plumbing.InvalidObject, nil, err
+	}
+	last := chain[len(chain)-1]
+	content, err := last.inflate()
+	for i := len(chain) - 2; err == nil && i >= 0; i-- {
+		var delta []byte
+		if delta, err = chain[i].inflate(); err == nil {
+			content, err = applyDelta(content, delta)
+		}
+	}
+	if err != nil {
+		return plumbing.InvalidObject, nil, fmt.Errorf("build object: %w", err)
+	}
+	return last.header.kind, content, nil
+}
+
+// readKind reads an object that has to be of one kind.
+func (o *objects) readKind(id plumbing.Hash, kind plumbing.ObjectType) ([]byte, error) {
+	actual, content, err := o.read(id)
+	if err != nil {
+		return nil, err
+	}
+	if actual != kind {
+		return nil, fmt.Errorf("object %s is a %s, not a %s", id, actual, kind)
+	}
+	return content, nil
+}
+
+func (o *objects) commit(id plumbing.Hash) (*object.Commit, error) {
+	content, err := o.readKind(id, plumbing.CommitObject)
+	if err != nil {
+		return nil, err
+	}
+	var encoded plumbing.MemoryObject
+	encoded.SetType(plumbing.CommitObject)
+	_, _ = encoded.Write(content)
+	commit := &object.Commit{}
+	if err := commit.Decode(&encoded); err != nil {
+		return nil, fmt.Errorf("decode commit %s: %w", id, err)
+	}
+	return commit, nil
+}
+
+// isAncestor says whether old can be reached from new.
+func (o *objects) isAncestor(old, new plumbing.Hash) (bool, error) {
+	seen := map[plumbing.Hash]bool{new: true}
+	for queue := []plumbing.Hash{new}; len(queue) > 0; queue = queue[1:] {
+		if queue[0] == old {
+			return true, nil
+		}
+		commit, err := o.commit(queue[0])
+		if err != nil {
+			return false, err
+		}
+		for _, parent := range commit.ParentHashes {
+			if !seen[parent] {
+				seen[parent] = true
+				queue = append(queue, parent)
+			}
+		}
+	}
+	return false, nil
+}
+
+// commitsWithPrefix lists the commits whose id starts with these hex digits.
+func (o *objects) commitsWithPrefix(prefix string) ([]plumbing.Hash, error) {
+	var ids []plumbing.Hash
+	for _, p := range o.packs {
+		entries, err := p.index.Entries()
+		if err != nil {
+			return nil, fmt.Errorf("list objects: %w", err)
+		}
+		for {
+			e, err := entries.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return nil, fmt.Errorf("list objects: %w", err)
+			}
+			if !strings.HasPrefix(e.Hash.String(), prefix) || slices.Contains(ids, e.Hash) {
+				continue
+			}
+			if kind, _ := o.kind(e.Hash); kind == plumbing.CommitObject {
+				ids = append(ids, e.Hash)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// peel follows annotated tags to the commit.
+func (o *objects) peel(id plumbing.Hash) (*object.Commit, error) {
+	const deepest = 10
+	for range deepest {
+		kind, content, err := o.read(id)
+		if err != nil {
+			return nil, err
+		}
+		if kind != plumbing.TagObject {
+			return o.commit(id)
+		}
+		id, _, _ = takeID(content, "object ")
+	}
+	return nil, fmt.Errorf("tag %s: more than %d tags lie over each other", id, deepest)
+}

@@ -1,0 +1,171 @@
+package gitserver
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/format/idxfile"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+const quarantinePrefix = "quarantine-"
+
+// quarantine holds what one push brought until everything about it is checked. Nothing outside it has changed before
+// promote, and discard leaves nothing of it.
+type quarantine struct {
+	dir  string
+	pack *pack // nil when the push brought no objects
+}
+
+// ingest takes a pack off the wire into a quarantine: scanned while it is spooled, completed where it is thin, indexed,
+// and checked for links that lead nowhere. Shallow lists the commits whose parents the client itself does not have.
+func (r *repository) ingest(ctx context.Context, body io.Reader, limits Limits, shallow []plumbing.Hash) (*quarantine, error) {
+	dir, err := os.MkdirTemp(r.dir, quarantinePrefix)
+	if err != nil {
+		return nil, fmt.Errorf("create quarantine: %w", err)
+	}
+	q := &quarantine{dir: dir}
+	if err := q.fill(ctx, body, limits, shallow, r.packs.Load()); err != nil {
+		return nil, errors.Join(err, q.discard())
+	}
+	return q, nil
+}
+
+func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, shallow []plumbing.Hash, there *objects) error {
+	file, err := os.OpenFile(filepath.Join(q.dir, "pack"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return fmt.Errorf("create spool: %w", err)
+	}
+	q.pack = &pack{file: file}
+	links := newLinks()
+	spool := &spool{body: body, file: file, left: limits.PackBytes, limit: limits.PackBytes}
+	entries, sum, err := scanPack(spool, limits, links)
+	if spool.fault != nil {
+		return fmt.Errorf("spool pack: %w", spool.fault)
+	}
+	if err != nil {
+		return err
+	}
+	if len(entries) == 0 {
+		q.pack = nil
+		return file.Close()
+	}
+	resolver := newResolver(ctx, file, entries, links)
+	if err := resolver.inside(); err != nil {
+		return err
+	}
+	if sum, err = complete(resolver, file, there, limits, sum); err != nil {
+		return err
+	}
+	if to, from, broken := links.missing(resolver.kinds, there); broken {
+		return brokenLink(to, from, shallow)
+	}
+	q.pack.name = sum.String()
+	q.pack.index, err = q.writeIndex(resolver.entries, sum)
+	return err
+}
+
+func brokenLink(to plumbing.Hash, from link, shallow []plumbing.Hash) error {
+	for _, boundary := range shallow {
+		if boundary == from.from {
+			return refusal("this clone is shallow, and the server does not have the parents of its commit %.7s", boundary.String()).
+				WithHint("git fetch --unshallow, then push again")
+		}
+	}
+	return refusal("object %s refers to %s %s, which is missing", from.from, from.kind, to).
+		WithHint("git fsck in your clone shows what is wrong with it")
+}
+
+func (q *quarantine) writeIndex(entries []entry, sum plumbing.Hash) (*idxfile.MemoryIndex, error) {
+	var writer idxfile.Writer
+	if err := writer.OnHeader(uint32(len(entries))); err != nil {
+		return nil, fmt.Errorf("index pack: %w", err)
+	}
+	for _, e := range entries {
+		writer.Add(e.id, uint64(e.offset), e.crc)
+	}
+	if err := writer.OnFooter(sum); err != nil {
+		return nil, fmt.Errorf("index pack: %w", err)
+	}
+	index, err := writer.Index()
+	if err != nil {
+		return nil, fmt.Errorf("index pack: %w", err)
+	}
+	file, err := os.OpenFile(filepath.Join(q.dir, "idx"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	if err != nil {
+		return nil, fmt.Errorf("create pack index: %w", err)
+	}
+	buffered := bufio.NewWriter(file)
+	_, err = idxfile.NewEncoder(buffered).Encode(index)
+	var syncPack error
+	var syncing sync.WaitGroup
+	syncing.Go(func() { syncPack = q.pack.file.Sync() })
+	err = errors.Join(err, buffered.Flush(), file.Sync(), file.Close())
+	syncing.Wait()
+	if err = errors.Join(err, syncPack); err != nil {
+		return nil, fmt.Errorf("write pack index: %w", err)
+	}
+	return index, nil
+}
+
+// promote moves the pack into the repository, the pack before its index, and makes it durable there.
+func (q *quarantine) promote(r *repository) error {
+	if q.pack == nil {
+		return nil
+	}
+	dir := r.packDir()
+	name := filepath.Join(dir, "pack-"+q.pack.name)
+	if err := os.Rename(filepath.Join(q.dir, "pack"), name+".pack"); err != nil {
+		return fmt.Errorf("promote pack: %w", err)
+	}
+	if err := os.Rename(filepath.Join(q.dir, "idx"), name+".idx"); err != nil {
+		return fmt.Errorf("promote pack index: %w", err)
+	}
+	if err := syncDir(dir); err != nil {
+		return err
+	}
+	r.packs.Store(r.packs.Load().with(q.pack))
+	q.pack = nil
+	return nil
+}
+
+// discard removes what was not promoted.
+func (q *quarantine) discard() error {
+	var err error
+	if q.pack != nil {
+		err = q.pack.file.Close()
+		q.pack = nil
+	}
+	if err = errors.Join(err, os.RemoveAll(q.dir)); err != nil {
+		return fmt.Errorf("remove quarantine: %w", err)
+	}
+	return nil
+}
+
+// spool copies what is read into a file, up to a limit. Its fault is an error of ours, not of the client.
+type spool struct {
+	body        io.Reader
+	file        io.Writer
+	left, limit int64
+	fault       error
+}
+
+func (s *spool) Read(p []byte) (int, error) {
+	n, err := s.body.Read(p)
+	if s.left -= int64(n); s.left < 0 {
+		return 0, store.Problemf(store.CodeUsage, "the pack is larger than %d bytes", s.limit)
+	}
+	if _, failed := s.file.Write(p[:n]); failed != nil {
+		s.fault = failed
+		return 0, failed
+	}
+	return n, err
+}

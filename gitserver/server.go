@@ -1,0 +1,144 @@
+// Package gitserver receives pushes (smart HTTP; SSH later) into bare repositories, fetches from a forge into the same
+// ones, and reads snapshots.
+package gitserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// Options says what a Server works with.
+type Options struct {
+	Store  *store.Store
+	Dir    string // where the repositories are
+	Limits Limits
+	Logger *slog.Logger // nil: slog.Default
+	// Preflight refuses a push before its body is read, with a Problem that says why. May be nil.
+	Preflight func(ctx context.Context, app store.App) error
+}
+
+// Server receives pushes and reads what was pushed.
+type Server struct {
+	store     *store.Store
+	dir       string
+	limits    Limits
+	log       *slog.Logger
+	preflight func(ctx context.Context, app store.App) error
+	keepAlive time.Duration
+
+	closing context.Context // ends when Close is called
+	close   context.CancelFunc
+	pushes  sync.WaitGroup
+
+	mu           sync.Mutex
+	repositories map[string]*repository
+}
+
+// New makes a server and removes what an earlier process left unfinished in the repositories.
+func New(options Options) (*Server, error) {
+	if err := os.MkdirAll(options.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("create directory of repositories: %w", err)
+	}
+	s := &Server{
+		store: options.Store, dir: options.Dir, limits: options.Limits.withDefaults(), log: options.Logger,
+		preflight: options.Preflight, keepAlive: keepAlive, repositories: map[string]*repository{},
+	}
+	if s.log == nil {
+		s.log = slog.Default()
+	}
+	if s.preflight == nil {
+		s.preflight = func(context.Context, store.App) error { return nil }
+	}
+	s.closing, s.close = context.WithCancel(context.Background())
+	return s, s.sweep()
+}
+
+const destroyedPrefix = ".destroyed-"
+
+func (s *Server) sweep() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("list repositories: %w", err)
+	}
+	for _, e := range entries {
+		path := filepath.Join(s.dir, e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), destroyedPrefix):
+			err = errors.Join(err, os.RemoveAll(path))
+		case strings.HasSuffix(e.Name(), ".git"):
+			err = errors.Join(err, sweep(path))
+		}
+	}
+	return err
+}
+
+// Close ends the answers to pushes that wait for their deployments, waits for those that are being received to be
+// stored or dropped, and closes the repositories.
+func (s *Server) Close() error {
+	s.close()
+	s.pushes.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for _, r := range s.repositories {
+		errs = append(errs, r.packs.Load().close())
+	}
+	clear(s.repositories)
+	return errors.Join(errs...)
+}
+
+func (s *Server) path(app string) string { return filepath.Join(s.dir, app+".git") }
+
+// repository opens an app's repository and makes it when there is none.
+func (s *Server) repository(app string) (*repository, error) {
+	if err := store.ValidateAppName(app); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.repositories[app]; r != nil {
+		return r, nil
+	}
+	r, err := openRepository(app, s.path(app))
+	if err != nil {
+		return nil, err
+	}
+	s.repositories[app] = r
+	return r, nil
+}
+
+// Destroy removes the app's repository. One that does not exist is no error.
+func (s *Server) Destroy(_ context.Context, app string) error {
+	if err := store.ValidateAppName(app); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	r := s.repositories[app]
+	delete(s.repositories, app)
+	s.mu.Unlock()
+	var err error
+	if r != nil {
+		r.lock.Lock()
+		defer r.lock.Unlock()
+		err = r.packs.Load().close()
+	}
+	// A name of its own, so that a crash in the middle of the removal leaves no half repository under the app's.
+	doomed, failed := os.MkdirTemp(s.dir, destroyedPrefix)
+	if failed != nil {
+		return errors.Join(err, fmt.Errorf("destroy repository of %s: %w", app, failed))
+	}
+	moved := ignoreMissing(os.Rename(s.path(app), filepath.Join(doomed, "git")))
+	if err := errors.Join(err, moved, os.RemoveAll(doomed), syncDir(s.dir)); err != nil {
+		return fmt.Errorf("destroy repository of %s: %w", app, err)
+	}
+	return nil
+}
