@@ -165,6 +165,18 @@ func TestPing(t *testing.T) {
 	}
 }
 
+func TestAnIDIsNotAName(t *testing.T) {
+	l := newLab(t)
+	spec := l.spec(t)
+	id := l.start(t, spec).ID
+	if err := l.Remove(t.Context(), id[:12]); err != nil {
+		t.Fatal(err)
+	}
+	if !l.state(t, spec).State.Running {
+		t.Error("the container with this id was removed")
+	}
+}
+
 func TestStopKillsAfterTheGrace(t *testing.T) {
 	l := newLab(t)
 	spec := l.spec(t, "IGNORE_TERM=1")

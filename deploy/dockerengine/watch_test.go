@@ -131,8 +131,13 @@ func TestWatchOutlivesTheEventStream(t *testing.T) {
 		if err := far.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if event, open := <-events; open {
-			t.Errorf("got %+v, want the end", event)
+		select {
+		case event, open := <-events:
+			if open {
+				t.Errorf("got %+v, want the end", event)
+			}
+		default:
+			t.Error("close did not wait for the watch")
 		}
 	})
 }
