@@ -32,7 +32,7 @@ fuzz: ## each fuzz target for FUZZ_TIME
 bench: build ## the speed goals, as ratios measured side by side
 	scripts/packages.sh
 	scripts/engine.sh
-	scripts/bench.sh
+	go run ./scripts/bench
 
 demo: build ## two apps deployed by git push, in front of your eyes
 	scripts/engine.sh
