@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 )
 
@@ -15,8 +16,8 @@ var migrations embed.FS
 
 // migrate brings the database to the newest schema, one transaction a migration; PRAGMA user_version counts them.
 // A database that holds data is copied to shipgate.db.before-N first.
-func migrate(ctx context.Context, db *sql.DB, dir string) error {
-	names, err := fs.Glob(migrations, "migrations/*.sql")
+func migrate(ctx context.Context, db *sql.DB, dir string, files fs.FS) error {
+	names, err := fs.Glob(files, "migrations/*.sql")
 	if err != nil {
 		return fmt.Errorf("list migrations: %w", err)
 	}
@@ -34,22 +35,27 @@ func migrate(ctx context.Context, db *sql.DB, dir string) error {
 		}
 	}
 	for number := version + 1; number <= len(names); number++ {
-		if err := applyMigration(ctx, db, names[number-1], number); err != nil {
+		if err := applyMigration(ctx, db, files, names[number-1], number); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// backUp replaces the copy that an interrupted attempt may have left: the database has not changed its schema since.
 func backUp(ctx context.Context, db *sql.DB, file string) error {
-	if _, err := db.ExecContext(ctx, `VACUUM INTO ?`, file); err != nil {
+	err := writeFile(file, func(temp *os.File) error {
+		_, err := db.ExecContext(ctx, `VACUUM INTO ?`, temp.Name()) // takes an empty file, and does not sync it
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("back up database before migrating: %w", err)
 	}
 	return nil
 }
 
-func applyMigration(ctx context.Context, db *sql.DB, name string, number int) error {
-	statements, err := migrations.ReadFile(name)
+func applyMigration(ctx context.Context, db *sql.DB, files fs.FS, name string, number int) error {
+	statements, err := fs.ReadFile(files, name)
 	if err != nil {
 		return fmt.Errorf("read migration %d: %w", number, err)
 	}

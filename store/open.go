@@ -55,10 +55,13 @@ func (s *Store) open(ctx context.Context) error {
 	if s.seal, err = openKey(filepath.Join(s.dir, "secret.key")); err != nil {
 		return err
 	}
+	if err := s.createDatabase(); err != nil {
+		return err
+	}
 	if s.write, err = s.connect("_txlock=immediate&_pragma=synchronous(FULL)", 1); err != nil {
 		return err
 	}
-	if err := migrate(ctx, s.write, s.dir); err != nil {
+	if err := migrate(ctx, s.write, s.dir, migrations); err != nil {
 		return err
 	}
 	if s.relaxed, err = s.connect("_txlock=immediate&_pragma=synchronous(NORMAL)", 1); err != nil {
@@ -68,6 +71,15 @@ func (s *Store) open(ctx context.Context) error {
 		return err
 	}
 	return s.loadServerID(ctx)
+}
+
+// createDatabase makes the file before SQLite does, which would let others read it. Its companions take its mode.
+func (s *Store) createDatabase() error {
+	file, err := os.OpenFile(filepath.Join(s.dir, "shipgate.db"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
+	return file.Close()
 }
 
 // connect opens a pool on the database file with the settings that every connection needs.
@@ -124,20 +136,14 @@ func (s *Store) transact(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) er
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
+	defer func() { _ = tx.Rollback() }() // after a commit it does nothing; without one, also at a panic, it frees the connection
 	if err := do(tx); err != nil {
-		return errors.Join(err, ignoreDone(tx.Rollback()))
+		return err
 	}
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit transaction: %w", err)
 	}
 	return nil
-}
-
-func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return nil
-	}
-	return err
 }
 
 // lockDirectory takes the lock that dies with the process, so that no stale one can be left behind.

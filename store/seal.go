@@ -20,7 +20,7 @@ func openKey(file string) (cipher.AEAD, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		key = make([]byte, 32)
 		rand.Read(key)
-		err = writeFile(file, key)
+		err = writeBytes(file, key)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open secret key: %w", err)
@@ -36,15 +36,21 @@ func openKey(file string) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
+func writeBytes(file string, content []byte) error {
+	return writeFile(file, func(temp *os.File) error {
+		_, err := temp.Write(content)
+		return err
+	})
+}
+
 // writeFile makes a private file that is whole or absent, also after a power loss.
-func writeFile(file string, content []byte) error {
+func writeFile(file string, fill func(temp *os.File) error) error {
 	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(temp.Name())
-	_, err = temp.Write(content)
-	if err := errors.Join(err, temp.Sync(), temp.Close()); err != nil {
+	if err := errors.Join(fill(temp), temp.Sync(), temp.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(temp.Name(), file); err != nil {

@@ -142,7 +142,7 @@ func (s *Store) EnsureAdminToken(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFile(file, []byte(fresh+"\n")); err != nil {
+	if err := writeBytes(file, []byte(fresh+"\n")); err != nil {
 		return fmt.Errorf("write admin token: %w", err)
 	}
 	return nil
