@@ -1,6 +1,7 @@
 // Command testapp is a web app that behaves as its environment says, well or badly.
 //
 //	PORT           where it listens; 8080
+//	LISTEN_PORT    where it listens instead
 //	LISTEN_HOST    the address it listens on; all
 //	LISTEN_AFTER   duration before it listens; 0s
 //	NEVER_LISTEN   1: it runs and opens no socket
@@ -13,8 +14,8 @@
 //	LOG_LINES      lines it writes at its start, "line 1" on stdout, "line 2" on stderr, and so on
 //	IGNORE_TERM    1: it goes on after SIGTERM
 //
-// GET /slow?ms=N answers after N milliseconds, GET /env?name=N with a variable, GET /log?line=L writes L to stdout,
-// GET /exit?code=N ends the process, and GET or PUT /file?path=P reads or writes a file. On SIGTERM it answers the
+// Requests to / may have any method. GET /slow?ms=N answers after N milliseconds, GET /env?name=N with a variable,
+// GET /log?line=L writes L to stdout, GET /exit?code=N ends the process, and GET or PUT /file?path=P reads or writes a file. On SIGTERM it answers the
 // requests it has and exits with 0. "testapp probe" is a HEALTHCHECK: it exits with 0 when GET /healthz answers 200.
 package main
 
@@ -97,7 +98,7 @@ func await(stop <-chan os.Signal) {
 
 func handler(started time.Time) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, os.Getenv("APP_VERSION"))
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -180,7 +181,7 @@ func probe() int {
 	return 0
 }
 
-func port() string { return cmp.Or(os.Getenv("PORT"), "8080") }
+func port() string { return cmp.Or(os.Getenv("LISTEN_PORT"), os.Getenv("PORT"), "8080") }
 
 // number and duration read a variable; what cannot be read is nought.
 func number(name string) int {
