@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+)
+
+// The budget in which a failed dial is tried again, and the pauses between the tries.
+const (
+	dialBudget     = time.Second
+	firstDialPause = 5 * time.Millisecond
+	lastDialPause  = 100 * time.Millisecond
+)
+
+// handler answers the public requests by the router's table.
+type handler struct {
+	router     *router
+	dialBudget time.Duration
+	leaving    atomic.Bool // another process takes over: clients are asked to connect anew
+}
+
+func newHandler(router *router) *handler { return &handler{router: router, dialBudget: dialBudget} }
+
+// ServeHTTP tries until the request has reached a target. The table is read anew each time: it may have changed because
+// of what made the last try fail.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h.leaving.Load() && r.Header.Get("Upgrade") == "" {
+		w.Header().Set("Connection", "close")
+	}
+	if r.Method == http.MethodConnect {
+		page(w, r, http.StatusMethodNotAllowed, "this is no forward proxy")
+		return
+	}
+	dial := dialing{pause: firstDialPause, deadline: time.Now().Add(h.dialBudget)}
+	for {
+		found := h.router.table.Load().lookup(r.Host)
+		if found == nil {
+			page(w, r, http.StatusNotFound, "no app here")
+			return
+		}
+		if found.hold != nil {
+			if !admitted(w, r, found.hold) {
+				return
+			}
+			continue
+		}
+		err, admitted := found.target.answer(w, r)
+		if !admitted {
+			continue
+		}
+		if err == nil || r.Context().Err() != nil {
+			return
+		}
+		if !dial.again(r.Context()) {
+			page(w, r, http.StatusBadGateway, "the app does not accept connections")
+			return
+		}
+	}
+}
+
+// answer gives the request to the target, unless that has been closed.
+func (t *target) answer(w http.ResponseWriter, r *http.Request) (err error, admitted bool) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	flight, admitted := t.acquire(w, cancel)
+	if !admitted {
+		return nil, false
+	}
+	defer flight.end()
+	if isWebSocket(r.Header) {
+		w = flight // learns of the connection when it is taken over
+	}
+	return t.backend.serve(w, r.WithContext(ctx)), true
+}
+
+// admitted parks the request and says whether it may go on; if not, it has been answered.
+func admitted(w http.ResponseWriter, r *http.Request, hold *hold) bool {
+	switch hold.park(r.Context()) {
+	case parkReleased:
+		return true
+	case parkFull:
+		retryLater(w, r, "the app restarts, and too many requests wait for it already")
+	case parkTooLong:
+		retryLater(w, r, "the app restarts, and is not back yet")
+	case parkGone:
+	}
+	return false
+}
+
+// dialing is the patience of one request with a target that does not accept connections.
+type dialing struct {
+	pause    time.Duration
+	deadline time.Time
+}
+
+// again waits for the next try, or says that there is none.
+func (d *dialing) again(ctx context.Context) bool {
+	if !time.Now().Before(d.deadline) {
+		return false
+	}
+	timer := time.NewTimer(d.pause)
+	defer timer.Stop()
+	d.pause = min(2*d.pause, lastDialPause)
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// retryLater answers that the client should come back.
+func retryLater(w http.ResponseWriter, r *http.Request, text string) {
+	w.Header().Set("Retry-After", "5")
+	page(w, r, http.StatusServiceUnavailable, text)
+}
+
+// page answers with a small plain text that says what is wrong.
+func page(w http.ResponseWriter, r *http.Request, status int, text string) {
+	body := strconv.Itoa(status) + " " + http.StatusText(status) + ": " + text + "\n"
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write([]byte(body)) // a client that has gone is nothing to report
+	}
+}

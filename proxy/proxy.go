@@ -1,0 +1,242 @@
+// Package proxy is the data plane and its control client.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Options says where the proxy keeps its files and takes its requests.
+type Options struct {
+	DataDir    string
+	PublicAddr string // such as "127.0.0.1:8080"
+	Logger     *slog.Logger
+}
+
+// The patience with clients of the public listener, and with requests under way when the process has to end.
+const (
+	headerTimeout     = 10 * time.Second
+	clientIdleTimeout = 2 * time.Minute
+	leaveLimit        = 30 * time.Second
+	leaveGrace        = time.Second // clients of a connection that stays open are asked to connect anew for so long
+)
+
+// Status says who answers on the control socket.
+type Status struct {
+	PID        int    `json:"pid"`
+	PublicAddr string `json:"public_addr"` // host:port that is listened on
+	Version    string `json:"version"`
+	Routes     int    `json:"routes"`
+}
+
+// process is the whole proxy.
+type process struct {
+	Options
+	router   *router
+	handler  *handler
+	public   net.Listener
+	control  net.Listener
+	servers  []*http.Server // public, control
+	lifeline *os.File       // open until we end, so that a successor sees our end
+
+	handedOver chan struct{} // closed when a successor has both sockets
+	failed     chan error
+	serving    sync.WaitGroup
+}
+
+// Serve is the proxy process: it takes the routes of the last snapshot, the public address and the control socket
+// DATA/proxy.sock, from the process before it when that hands them on, and serves until ctx ends. Then it waits for the
+// requests under way, for half a minute at the most.
+func Serve(ctx context.Context, opts Options) error {
+	if opts.Logger == nil {
+		opts.Logger = slog.Default()
+	}
+	from, err := inherit()
+	if err != nil {
+		return err
+	}
+	defer from.close()
+	p, err := open(ctx, opts, from)
+	if err != nil {
+		return err
+	}
+	p.start()
+	if err := from.tellReady(p.status()); err != nil {
+		p.Logger.Warn("tell the starter that the proxy is ready", "error", err)
+	}
+	p.Logger.Info("proxy serves", "public", p.public.Addr().String(), "routes", p.status().Routes)
+	select {
+	case <-ctx.Done():
+		err = nil
+	case <-p.handedOver:
+	case err = <-p.failed:
+	}
+	return errors.Join(err, p.leave(ctx))
+}
+
+// open gets ready to serve without answering anybody yet.
+func open(ctx context.Context, opts Options, from *inheritance) (*process, error) {
+	p := &process{Options: opts, handedOver: make(chan struct{}), failed: make(chan error, 2)}
+	p.router = newRouter(opts.DataDir, opts.Logger)
+	p.router.predecessor = from.predecessorGone
+	p.handler = newHandler(p.router)
+	if err := os.MkdirAll(opts.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	if err := p.listen(ctx, from); err != nil {
+		return nil, err
+	}
+	if err := p.router.load(); err != nil {
+		p.closeListeners()
+		return nil, err
+	}
+	return p, nil
+}
+
+// listen takes the sockets that were handed on, or makes them. The public address comes first: only one process can have it.
+func (p *process) listen(ctx context.Context, from *inheritance) (err error) {
+	p.public, p.control = from.public, from.control
+	if p.public == nil {
+		if p.public, err = new(net.ListenConfig).Listen(ctx, "tcp", p.PublicAddr); err != nil {
+			return fmt.Errorf("take public address: %w", err)
+		}
+	}
+	if p.control == nil {
+		if p.control, err = listenControl(ctx, p.DataDir); err != nil {
+			return errors.Join(err, p.public.Close())
+		}
+	}
+	p.control.(*net.UnixListener).SetUnlinkOnClose(false) // the file belongs to whoever has the socket last
+	return nil
+}
+
+func socketFile(dir string) string { return filepath.Join(dir, "proxy.sock") }
+
+// listenControl makes the control socket, in place of one that a killed process has left.
+func listenControl(ctx context.Context, dir string) (net.Listener, error) {
+	file := socketFile(dir)
+	if status, err := NewClient(dir).Status(ctx); err == nil {
+		return nil, fmt.Errorf("take control socket: a proxy runs already, as process %d", status.PID)
+	}
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove old control socket: %w", err)
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "unix", file)
+	if err != nil {
+		return nil, fmt.Errorf("take control socket: %w", err)
+	}
+	if err := os.Chmod(file, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("protect control socket: %w", err), listener.Close())
+	}
+	return listener, nil
+}
+
+// start answers on both sockets.
+func (p *process) start() {
+	errorLog := slog.NewLogLogger(p.Logger.Handler(), slog.LevelWarn)
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	p.servers = []*http.Server{
+		{Handler: p.handler, Protocols: protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: clientIdleTimeout, ErrorLog: errorLog},
+		{Handler: p.controlAPI(), ReadHeaderTimeout: headerTimeout, ErrorLog: errorLog},
+	}
+	for i, listener := range []net.Listener{p.public, p.control} {
+		p.serving.Go(func() {
+			if err := p.servers[i].Serve(listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+				p.failed <- fmt.Errorf("accept connections on %s: %w", listener.Addr(), err)
+			}
+		})
+	}
+}
+
+// leave ends the process: no new connections, what is under way gets its time, and what is left is cut.
+func (p *process) leave(ctx context.Context) error {
+	p.closeListeners()
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
+	defer cancel()
+	select {
+	case <-p.handedOver:
+		p.handler.leaving.Store(true)
+		pause(ctx, leaveGrace)
+	default:
+		if err := os.Remove(socketFile(p.DataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			p.Logger.Warn("remove control socket", "error", err)
+		}
+	}
+	var leaving sync.WaitGroup
+	leaving.Go(func() { _ = p.servers[0].Shutdown(bounded) }) // what it did not see the end of, Close ends
+	if cut := p.router.drainAll(bounded); cut > 0 {
+		p.Logger.Warn("requests cut at the end of the process", "requests", cut)
+	}
+	p.router.awaitPredecessor(bounded)
+	leaving.Wait()
+	for _, server := range p.servers {
+		_ = server.Close() // its listener is closed already, and says so
+	}
+	p.serving.Wait()
+	return p.closeLifeline()
+}
+
+func (p *process) closeListeners() {
+	for _, listener := range []net.Listener{p.public, p.control} {
+		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			p.Logger.Warn("close listener", "error", err)
+		}
+	}
+}
+
+func (p *process) closeLifeline() error {
+	if p.lifeline == nil {
+		return nil
+	}
+	err := p.lifeline.Close()
+	p.lifeline = nil
+	if err != nil {
+		return fmt.Errorf("tell the successor of our end: %w", err)
+	}
+	return nil
+}
+
+func (p *process) status() Status {
+	return Status{
+		PID:        syscall.Getpid(),
+		PublicAddr: p.public.Addr().String(),
+		Version:    version(),
+		Routes:     len(p.router.table.Load().apps),
+	}
+}
+
+// version is what the build recorded about itself.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	for _, setting := range info.Settings {
+		if setting.Key == "vcs.revision" {
+			return info.Main.Version + " " + setting.Value
+		}
+	}
+	return info.Main.Version
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

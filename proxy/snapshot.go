@@ -1,0 +1,129 @@
+package proxy
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// snapshotVersion is raised when an older proxy could misread a newer file.
+const snapshotVersion = 1
+
+// snapshots keeps the routes on disk, so that the proxy can start without the server. There is always the last one and
+// the one before it.
+type snapshots struct{ dir string }
+
+// snapshot is the form of proxy.json.
+type snapshot struct {
+	Version int           `json:"version"`
+	Routes  []store.Route `json:"routes"`
+}
+
+func (s snapshots) file() string     { return filepath.Join(s.dir, "proxy.json") }
+func (s snapshots) previous() string { return filepath.Join(s.dir, "proxy.json.prev") }
+func (s snapshots) damaged() string  { return filepath.Join(s.dir, "proxy.json.bad") }
+
+// save returns when the routes have reached the disk. After a crash at any point there is a whole file to load.
+func (s snapshots) save(routes []store.Route) error {
+	data, err := json.MarshalIndent(snapshot{Version: snapshotVersion, Routes: routes}, "", "\t")
+	if err != nil {
+		return fmt.Errorf("encode snapshot: %w", err)
+	}
+	fresh := s.file() + ".new"
+	if err := writeDurably(fresh, append(data, '\n')); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	if err := s.keepPrevious(); err != nil {
+		return fmt.Errorf("keep previous snapshot: %w", err)
+	}
+	if err := os.Rename(fresh, s.file()); err != nil {
+		return fmt.Errorf("put snapshot in place: %w", err)
+	}
+	if err := syncDirectory(s.dir); err != nil {
+		return fmt.Errorf("write snapshot: %w", err)
+	}
+	return nil
+}
+
+// keepPrevious gives the present file its second name, without a moment in which it has none.
+func (s snapshots) keepPrevious() error {
+	spare := s.previous() + ".new"
+	if err := os.Remove(spare); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := os.Link(s.file(), spare)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // the first one
+	}
+	if err != nil {
+		return err
+	}
+	return os.Rename(spare, s.previous())
+}
+
+// load reads the last snapshot. A bad one is put aside, and the one before it is taken, loudly. Without either there are
+// no routes: the server puts them back when it starts.
+func (s snapshots) load(logger *slog.Logger) ([]store.Route, error) {
+	routes, err := readSnapshot(s.file())
+	if err == nil {
+		return routes, nil
+	}
+	missing := errors.Is(err, fs.ErrNotExist)
+	routes, previousErr := readSnapshot(s.previous())
+	if missing && errors.Is(previousErr, fs.ErrNotExist) {
+		return nil, nil // the first start
+	}
+	if !missing {
+		if err := os.Rename(s.file(), s.damaged()); err != nil {
+			return nil, fmt.Errorf("put damaged snapshot aside: %w", err)
+		}
+	}
+	if previousErr != nil {
+		logger.Error("no snapshot can be read; starting without routes", "error", errors.Join(err, previousErr))
+		return nil, nil
+	}
+	logger.Error("the snapshot cannot be read; the one before it is used", "error", err, "routes", len(routes))
+	return routes, s.save(routes)
+}
+
+func readSnapshot(file string) ([]store.Route, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	var read snapshot
+	if err := json.Unmarshal(data, &read); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", filepath.Base(file), err)
+	}
+	if read.Version != snapshotVersion {
+		return nil, fmt.Errorf("%s has version %d, not %d", filepath.Base(file), read.Version, snapshotVersion)
+	}
+	return read.Routes, nil
+}
+
+func writeDurably(name string, data []byte) (err error) {
+	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if _, err := file.Write(data); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+func syncDirectory(dir string) (err error) {
+	handle, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, handle.Close()) }()
+	return handle.Sync()
+}
