@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // PlaceContainer stores the name and address of a deployment's container, before it is created. Repeating it changes
@@ -14,13 +15,22 @@ func (s *Store) PlaceContainer(ctx context.Context, d Deployment, pool AddressPo
 	if d.Container != "" {
 		return d, nil
 	}
-	err := s.change(ctx, func(tx *sql.Tx) error {
+	var placed Deployment
+	err := s.change(ctx, func(tx *sql.Tx) (err error) {
 		t := txContext{ctx, tx}
+		placed, err = readDeployment(t, d.ID)
+		if errors.Is(err, sql.ErrNoRows) {
+			return unknownDeployment(d.ID)
+		}
+		if err != nil || placed.Container != "" { // the caller's copy may be older than that
+			return err
+		}
 		address, err := freeAddress(t, d.ID, pool, port)
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`UPDATE deployments SET container = ?, address = ? WHERE id = ?`, ContainerName(d.App, d.ID), address.String(), d.ID)
+		placed.Container, placed.Address = ContainerName(d.App, d.ID), address.String()
+		_, err = t.exec(`UPDATE deployments SET container = ?, address = ? WHERE id = ?`, placed.Container, placed.Address, d.ID)
 		if err != nil {
 			return fmt.Errorf("write container of deployment: %w", err)
 		}
@@ -29,7 +39,7 @@ func (s *Store) PlaceContainer(ctx context.Context, d Deployment, pool AddressPo
 	if err != nil {
 		return Deployment{}, err
 	}
-	return s.Deployment(ctx, d.ID)
+	return placed, nil
 }
 
 // freeAddress starts its search at a place that moves with the deployment, so that an address is not used again at once.
@@ -76,10 +86,8 @@ func (p AddressPool) at(n int64, port int) (netip.AddrPort, bool) {
 	if n == 0 || n == p.size()-1 {
 		return netip.AddrPort{}, false
 	}
-	for _, reserved := range p.Reserved {
-		if reserved == addr {
-			return netip.AddrPort{}, false
-		}
+	if slices.Contains(p.Reserved, addr) {
+		return netip.AddrPort{}, false
 	}
 	return netip.AddrPortFrom(addr, uint16(port)), true
 }

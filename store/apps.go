@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -59,11 +60,16 @@ func checkApp(app *App) error {
 	if app.Config, err = json.Marshal(config); err != nil {
 		return fmt.Errorf("encode config: %w", err)
 	}
+	hosts := make([]string, len(app.Hosts)) // the caller keeps its own
 	for i, host := range app.Hosts {
-		if app.Hosts[i], err = NormaliseHost(host); err != nil {
+		if hosts[i], err = NormaliseHost(host); err != nil {
 			return err
 		}
+		if slices.Contains(hosts[:i], hosts[i]) {
+			return Problemf(CodeUsage, "host %s is given twice", hosts[i]).WithHint("give each host once: --host %s", hosts[i])
+		}
 	}
+	app.Hosts = hosts
 	return nil
 }
 
@@ -73,7 +79,7 @@ func (s *Store) CreateApp(ctx context.Context, app App) (App, error) {
 		return App{}, err
 	}
 	app.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
-	return app, s.change(ctx, func(tx *sql.Tx) error {
+	err := s.change(ctx, func(tx *sql.Tx) error {
 		t := txContext{ctx, tx}
 		result, err := t.exec(`INSERT OR IGNORE INTO apps (name, source, config, created_at) VALUES (?, ?, ?, ?)`,
 			app.Name, app.Source, string(app.Config), stamp(app.CreatedAt))
@@ -90,6 +96,10 @@ func (s *Store) CreateApp(ctx context.Context, app App) (App, error) {
 		}
 		return writeHosts(t, id, app.Hosts)
 	})
+	if err != nil {
+		return App{}, err
+	}
+	return app, nil
 }
 
 func writeHosts(tx txContext, app int64, hosts []string) error {
@@ -114,39 +124,76 @@ func writeHosts(tx txContext, app int64, hosts []string) error {
 
 // UpdateApp replaces the hosts and config of an app. Its source never changes.
 func (s *Store) UpdateApp(ctx context.Context, app App) (App, error) {
-	old, err := s.App(ctx, app.Name)
-	if err != nil {
-		return App{}, err
-	}
-	if old.Source != app.Source {
-		return App{}, Problemf(CodeUsage, "the source of %s is %s and cannot change", app.Name, old.Source).
-			WithHint("create a second app and move the host over")
-	}
-	if err := checkApp(&app); err != nil {
-		return App{}, err
-	}
-	app.CreatedAt = old.CreatedAt
-	return app, s.changeApp(ctx, app.Name, func(tx txContext, id int64) error {
+	err := s.changeApp(ctx, app.Name, func(tx txContext, id int64) error {
+		old, err := scanApp(tx.row(selectApps+`WHERE id = ?`, id))
+		if err != nil {
+			return err
+		}
+		if old.Source != app.Source {
+			return Problemf(CodeUsage, "the source of %s is %s and cannot change", app.Name, old.Source).
+				WithHint("create a second app and move the host over")
+		}
+		if err := checkApp(&app); err != nil {
+			return err
+		}
+		app.CreatedAt = old.CreatedAt
 		if _, err := tx.exec(`UPDATE apps SET config = ? WHERE id = ?`, string(app.Config), id); err != nil {
 			return fmt.Errorf("write app: %w", err)
 		}
 		return writeHosts(tx, id, app.Hosts)
 	})
+	if err != nil {
+		return App{}, err
+	}
+	return app, nil
 }
 
 // DestroyApp removes an app with its whole history. What it runs must be gone before.
 func (s *Store) DestroyApp(ctx context.Context, name string) error {
-	return s.changeApp(ctx, name, func(tx txContext, id int64) error {
+	var gone []int64
+	err := s.changeApp(ctx, name, func(tx txContext, id int64) (err error) {
+		if gone, err = idsOf(tx, `SELECT id FROM deployments WHERE app = ?`, id); err != nil {
+			return err
+		}
 		for _, table := range []string{"live", "deployments", "releases"} {
 			if _, err := tx.exec(`DELETE FROM `+table+` WHERE app = ?`, id); err != nil {
 				return fmt.Errorf("remove %s of app: %w", table, err)
 			}
+		}
+		if _, err := tx.exec(`DELETE FROM tokens WHERE app = ?`, name); err != nil { // they must not open a later app of this name
+			return fmt.Errorf("remove tokens of app: %w", err)
 		}
 		if _, err := tx.exec(`DELETE FROM apps WHERE id = ?`, id); err != nil {
 			return fmt.Errorf("remove app: %w", err)
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	for _, deployment := range gone {
+		s.watchers.wake(DeploymentTopic(deployment))
+	}
+	return nil
+}
+
+func idsOf(tx txContext, query string, args ...any) (ids []int64, err error) {
+	rows, err := tx.tx.QueryContext(tx.ctx, query, args...)
+	if err != nil {
+		return nil, fmt.Errorf("find deployments: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id int64
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("find deployments: %w", err)
+		}
+		ids = append(ids, id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("find deployments: %w", err)
+	}
+	return ids, nil
 }
 
 const selectApps = `SELECT name, source, config, created_at,
@@ -176,7 +223,10 @@ func scanApp(row scanner) (App, error) {
 		return App{}, fmt.Errorf("read app: %w", err)
 	}
 	app.Config, app.CreatedAt = []byte(config), unstamp(created)
-	return app, json.Unmarshal([]byte(hosts), &app.Hosts)
+	if err := json.Unmarshal([]byte(hosts), &app.Hosts); err != nil {
+		return App{}, fmt.Errorf("decode hosts of app: %w", err)
+	}
+	return app, nil
 }
 
 // collect reads all rows of a query.
@@ -194,5 +244,8 @@ func collect[T any](ctx context.Context, db *sql.DB, scan func(scanner) (T, erro
 		}
 		all = append(all, item)
 	}
-	return all, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("query: %w", err)
+	}
+	return all, nil
 }

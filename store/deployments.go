@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -28,8 +29,13 @@ func (s *Store) Advance(ctx context.Context, d Deployment, to Step, change Chang
 	if !LegalNext(d.Strategy, d.Step, to) {
 		return Deployment{}, fmt.Errorf("advance deployment %d: %s does not follow %s", d.ID, to, d.Step)
 	}
+	if decides := to == StepLive || to == StepUndoing || to == StepUndone; decides != (change.Verdict != "") {
+		return Deployment{}, fmt.Errorf("advance deployment %d to %s: verdict %q does not belong there", d.ID, to, change.Verdict)
+	}
+	var advanced Deployment
 	err := s.changeApp(ctx, d.App, func(tx txContext, app int64) error {
-		result, err := tx.exec(`UPDATE deployments SET step = ? WHERE id = ? AND step = ?`, to, d.ID, d.Step)
+		result, err := tx.exec(`UPDATE deployments SET step = ? WHERE id = ? AND step = ? AND strategy = ? AND started_at IS NOT NULL`,
+			to, d.ID, d.Step, d.Strategy)
 		if err != nil {
 			return fmt.Errorf("advance deployment: %w", err)
 		}
@@ -39,13 +45,18 @@ func (s *Store) Advance(ctx context.Context, d Deployment, to Step, change Chang
 		if err := applyChange(tx, app, d, to, change); err != nil {
 			return err
 		}
-		return writeEvents(tx, d.ID, append(change.Events, Event{Kind: "step", Step: to, Text: string(to)}))
+		reached := Event{Kind: "step", Step: to, Text: string(to)}
+		if err := writeEvents(tx, d.ID, slices.Concat(change.Events, []Event{reached})); err != nil {
+			return err
+		}
+		advanced, err = readDeployment(tx, d.ID)
+		return err
 	})
 	if err != nil {
 		return Deployment{}, err
 	}
 	s.watchers.wake(DeploymentTopic(d.ID))
-	return s.Deployment(ctx, d.ID)
+	return advanced, nil
 }
 
 func applyChange(tx txContext, app int64, d Deployment, to Step, change Change) error {
@@ -120,6 +131,12 @@ func (s *Store) Deployment(ctx context.Context, id int64) (Deployment, error) {
 	return d, err
 }
 
+// readDeployment reads inside the transaction that changed it: what is given is what was done, also when the caller's
+// context ends right after.
+func readDeployment(tx txContext, id int64) (Deployment, error) {
+	return scanDeployment(tx.row(selectDeployments+`WHERE d.id = ?`, id))
+}
+
 // Deployments lists an app's deployments, the newest first.
 func (s *Store) Deployments(ctx context.Context, app string, limit int) ([]Deployment, error) {
 	return collect(ctx, s.read, scanDeployment, selectDeployments+`WHERE a.name = ? ORDER BY d.id DESC LIMIT ?`, app, limit)
@@ -142,7 +159,10 @@ func scanDeployment(row scanner) (Deployment, error) {
 		return Deployment{}, fmt.Errorf("read deployment: %w", err)
 	}
 	d.Release, d.CreatedAt, d.StartedAt, d.FinishedAt = release.Int64, unstamp(created), unstamp(started), unstamp(finished)
-	return d, json.Unmarshal([]byte(updates), &d.Updates)
+	if err := json.Unmarshal([]byte(updates), &d.Updates); err != nil {
+		return Deployment{}, fmt.Errorf("decode ref updates: %w", err)
+	}
+	return d, nil
 }
 
 const selectReleases = `SELECT r.id, a.name, r.deployment, r.sha, r.artefact, r.source, r.config, r.sealed_env, r.created_at
@@ -152,7 +172,7 @@ const selectReleases = `SELECT r.id, a.name, r.deployment, r.sha, r.artefact, r.
 func (s *Store) Release(ctx context.Context, id int64) (Release, error) {
 	release, err := scanRelease(s.read.QueryRowContext(ctx, selectReleases+`WHERE r.id = ?`, id))
 	if errors.Is(err, sql.ErrNoRows) {
-		return Release{}, Problemf(CodeNotFound, "there is no release %d", id).WithHint("shipgate deployments APP")
+		return Release{}, unknownRelease(id)
 	}
 	return release, err
 }
@@ -165,7 +185,10 @@ func scanRelease(row scanner) (Release, error) {
 		return Release{}, fmt.Errorf("read release: %w", err)
 	}
 	r.Config, r.CreatedAt = []byte(config), unstamp(created)
-	return r, json.Unmarshal([]byte(artefact), &r.Artefact)
+	if err := json.Unmarshal([]byte(artefact), &r.Artefact); err != nil {
+		return Release{}, fmt.Errorf("decode artefact: %w", err)
+	}
+	return r, nil
 }
 
 // Live says what serves now; false before the first success.
@@ -183,7 +206,10 @@ func (s *Store) Live(ctx context.Context, app string) (Live, bool, error) {
 		return Live{}, false, fmt.Errorf("read live: %w", err)
 	}
 	live.Since = unstamp(since)
-	return live, true, json.Unmarshal([]byte(target), &live.Target)
+	if err := json.Unmarshal([]byte(target), &live.Target); err != nil {
+		return Live{}, false, fmt.Errorf("decode target: %w", err)
+	}
+	return live, true, nil
 }
 
 // NextGeneration numbers the next change of an app's route.

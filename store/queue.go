@@ -42,51 +42,75 @@ func nextNumber(tx txContext) (int64, error) {
 
 // Enqueue stores a deployment durably and ends those of the same app that still wait: each gets the verdict superseded.
 func (s *Store) Enqueue(ctx context.Context, request NewDeployment) (Deployment, error) {
-	var id int64
+	var enqueued Deployment
 	var superseded []int64
 	err := s.changeApp(ctx, request.App, func(tx txContext, app int64) error {
-		if request.IdempotencyKey != "" {
-			err := tx.row(`SELECT id FROM deployments WHERE app = ? AND idempotency_key = ?`, app, request.IdempotencyKey).Scan(&id)
-			if !errors.Is(err, sql.ErrNoRows) {
-				return err
-			}
+		id, err := askedBefore(tx, app, request.IdempotencyKey)
+		if err == nil && id == 0 {
+			id, superseded, err = join(tx, app, request)
 		}
-		var err error
-		if id = request.ID; id == 0 {
-			if id, err = nextNumber(tx); err != nil {
-				return err
-			}
-		}
-		if superseded, err = supersede(tx, app, id); err != nil {
+		if err != nil {
 			return err
 		}
-		return insertDeployment(tx, app, id, request)
+		enqueued, err = readDeployment(tx, id)
+		return err
 	})
 	if err != nil {
 		return Deployment{}, err
 	}
-	for _, old := range superseded {
-		s.watchers.wake(DeploymentTopic(old))
+	for _, changed := range append(superseded, enqueued.ID) {
+		s.watchers.wake(DeploymentTopic(changed))
 	}
 	s.watchers.wake(QueueTopic)
-	return s.Deployment(ctx, id)
+	return enqueued, nil
+}
+
+// askedBefore finds the deployment that the same idempotency key has given, or 0.
+func askedBefore(tx txContext, app int64, key string) (id int64, err error) {
+	err = tx.row(`SELECT id FROM deployments WHERE app = ? AND idempotency_key = ?`, app, key).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find deployment of idempotency key: %w", err)
+	}
+	return id, nil
+}
+
+// join puts a new deployment at the end of its app's queue, in place of those that wait there.
+func join(tx txContext, app int64, request NewDeployment) (id int64, superseded []int64, err error) {
+	if id = request.ID; id == 0 {
+		if id, err = nextNumber(tx); err != nil {
+			return 0, nil, err
+		}
+	}
+	if err := checkRelease(tx, app, request.Release); err != nil {
+		return 0, nil, err
+	}
+	if superseded, err = supersede(tx, app, id); err != nil {
+		return 0, nil, err
+	}
+	return id, superseded, insertDeployment(tx, app, id, request)
+}
+
+// checkRelease refuses the release of another app, whose env must not get out.
+func checkRelease(tx txContext, app, release int64) error {
+	if release == 0 {
+		return nil
+	}
+	var found bool
+	if err := tx.row(`SELECT EXISTS (SELECT 1 FROM releases WHERE id = ? AND app = ?)`, release, app).Scan(&found); err != nil {
+		return fmt.Errorf("find release: %w", err)
+	}
+	if !found {
+		return unknownRelease(release)
+	}
+	return nil
 }
 
 func supersede(tx txContext, app, by int64) ([]int64, error) {
-	rows, err := tx.tx.QueryContext(tx.ctx, `SELECT id FROM deployments WHERE app = ? AND step = 'queued' AND started_at IS NULL`, app)
+	waiting, err := idsOf(tx, `SELECT id FROM deployments WHERE app = ? AND step = 'queued' AND started_at IS NULL`, app)
 	if err != nil {
-		return nil, fmt.Errorf("find queued deployments: %w", err)
-	}
-	defer rows.Close()
-	var waiting []int64
-	for rows.Next() {
-		var id int64
-		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("find queued deployments: %w", err)
-		}
-		waiting = append(waiting, id)
-	}
-	if err := rows.Err(); err != nil {
 		return nil, err
 	}
 	for _, id := range waiting {
@@ -131,24 +155,46 @@ func insertDeployment(tx txContext, app, id int64, request NewDeployment) error 
 // Claim takes the oldest waiting deployment of an app out of the queue: the strategy is decided and what was live is
 // remembered. With a deployment at work already, also one of an earlier process, it gives that one.
 func (s *Store) Claim(ctx context.Context, app string) (claimed Deployment, found bool, err error) {
-	var id int64
+	var touched []int64
 	err = s.changeApp(ctx, app, func(tx txContext, appID int64) error {
-		err := tx.row(`SELECT id FROM deployments WHERE app = ? AND step NOT IN ('done', 'undone')
-			ORDER BY started_at IS NULL, id LIMIT 1`, appID).Scan(&id)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
+		for {
+			id, err := nextInLane(tx, appID)
+			if err != nil || id == 0 {
+				return err
+			}
+			touched = append(touched, id)
+			err = start(tx, appID, id)
+			if CodeOf(err) == CodeUsage { // a config that this version no longer takes must not block the lane
+				err = endQueued(tx, id, Failed, err.Error())
+			} else if err == nil {
+				claimed, err = readDeployment(tx, id)
+				return err
+			}
+			if err != nil {
+				return err
+			}
 		}
-		if err != nil {
-			return fmt.Errorf("find next deployment: %w", err)
-		}
-		return start(tx, appID, id)
 	})
-	if err != nil || id == 0 {
+	if err != nil {
 		return Deployment{}, false, err
 	}
-	s.watchers.wake(DeploymentTopic(id))
-	claimed, err = s.Deployment(ctx, id)
-	return claimed, err == nil, err
+	for _, id := range touched {
+		s.watchers.wake(DeploymentTopic(id))
+	}
+	return claimed, claimed.ID != 0, nil
+}
+
+// nextInLane finds the deployment at work, else the oldest that waits, else 0.
+func nextInLane(tx txContext, app int64) (id int64, err error) {
+	err = tx.row(`SELECT id FROM deployments WHERE app = ? AND step NOT IN ('done', 'undone')
+		ORDER BY started_at IS NULL, id LIMIT 1`, app).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find next deployment: %w", err)
+	}
+	return id, nil
 }
 
 // start marks a deployment as the active one of its app. Repeating it changes nothing.
@@ -185,37 +231,53 @@ func start(tx txContext, app, id int64) error {
 
 // AppsAtWork lists the apps that have a deployment waiting or running.
 func (s *Store) AppsAtWork(ctx context.Context) ([]string, error) {
-	return collect(ctx, s.read, func(row scanner) (name string, err error) { return name, row.Scan(&name) },
+	return collect(ctx, s.read, func(row scanner) (name string, err error) {
+		err = row.Scan(&name)
+		return name, err
+	},
 		`SELECT DISTINCT a.name FROM deployments d JOIN apps a ON a.id = d.app WHERE d.step NOT IN ('done', 'undone')`)
 }
 
 // AskCancel asks a deployment to stop. One that waits is ended at once; one that runs is told; from the moment its new
 // version is healthy it is too late, which is a conflict Problem.
 func (s *Store) AskCancel(ctx context.Context, id int64) (Deployment, error) {
+	var asked Deployment
 	err := s.change(ctx, func(tx *sql.Tx) error {
 		t := txContext{ctx, tx}
-		var step Step
-		var started sql.NullInt64
-		err := t.row(`SELECT step, started_at FROM deployments WHERE id = ?`, id).Scan(&step, &started)
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			return unknownDeployment(id)
-		case err != nil:
-			return fmt.Errorf("read deployment: %w", err)
-		case !started.Valid && step == StepQueued:
-			return endQueued(t, id, Cancelled, "cancelled before it started")
-		case !step.CanCancel() && step != StepUndoing:
-			return Problemf(CodeConflict, "deployment %d is %s: it is too late to cancel", id, step).
-				WithHint("shipgate rollback APP goes back to the version before")
+		err := askCancel(t, id)
+		if err == nil {
+			asked, err = readDeployment(t, id)
 		}
-		_, err = t.exec(`UPDATE deployments SET cancel_asked = 1 WHERE id = ?`, id)
 		return err
 	})
 	if err != nil {
 		return Deployment{}, err
 	}
 	s.watchers.wake(DeploymentTopic(id))
-	return s.Deployment(ctx, id)
+	return asked, nil
+}
+
+func askCancel(tx txContext, id int64) error {
+	d, err := readDeployment(tx, id)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return unknownDeployment(id)
+	case err != nil:
+		return err
+	case d.StartedAt.IsZero() && d.Step == StepQueued:
+		return endQueued(tx, id, Cancelled, "cancelled before it started")
+	case !d.Step.CanCancel() && d.Step != StepUndoing:
+		return Problemf(CodeConflict, "deployment %d is %s: it is too late to cancel", id, d.Step).
+			WithHint("shipgate rollback %s goes back to the version before", d.App)
+	}
+	if _, err := tx.exec(`UPDATE deployments SET cancel_asked = 1 WHERE id = ?`, id); err != nil {
+		return fmt.Errorf("write request to cancel: %w", err)
+	}
+	return nil
+}
+
+func unknownRelease(id int64) error {
+	return Problemf(CodeNotFound, "there is no release %d", id).WithHint("shipgate deployments APP")
 }
 
 func unknownDeployment(id int64) error {

@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
+	"unicode/utf8"
 )
 
 // openKey reads the 32 bytes that seal secrets with AES-256-GCM, making them on the first start.
@@ -135,10 +137,14 @@ func (s *Store) Env(ctx context.Context, app string) (map[string]string, error) 
 
 // SetEnv sets the given values and keeps the others. They take effect with the next deployment.
 func (s *Store) SetEnv(ctx context.Context, app string, values map[string]string) error {
-	for name := range values {
+	for name, value := range values {
 		if !envName.MatchString(name) {
 			return Problemf(CodeUsage, "env name %q is not allowed: use letters, digits and _", name).
 				WithHint("shipgate env %s set NAME=VALUE", app)
+		}
+		if strings.ContainsRune(value, 0) || !utf8.ValidString(value) {
+			return Problemf(CodeUsage, "the value of %s is not text: a process cannot get it unchanged", name).
+				WithHint("encode it first: shipgate env %s set %s=\"$(base64 < FILE)\"", app, name)
 		}
 	}
 	return s.changeApp(ctx, app, func(tx txContext, id int64) error {

@@ -41,19 +41,27 @@ func (s *Store) CreateToken(ctx context.Context, token Token) (string, Token, er
 		return "", Token{}, Problemf(CodeUsage, "scope %q is unknown: use %s", token.Scope, strings.Join(scopes, ", ")).
 			WithHint("shipgate token create --scope deploy --app APP")
 	}
-	if token.App != "" {
-		if _, err := s.App(ctx, token.App); err != nil {
-			return "", Token{}, err
-		}
-	}
 	random := make([]byte, 32)
 	rand.Read(random)
 	secret := "sg_" + hex.EncodeToString(random)
 	token.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
-	return secret, token, s.change(ctx, func(tx *sql.Tx) (err error) {
+	if !token.ExpiresAt.IsZero() {
+		token.ExpiresAt = token.ExpiresAt.UTC().Truncate(time.Microsecond)
+	}
+	token.LastUsedAt = time.Time{}
+	err := s.change(ctx, func(tx *sql.Tx) (err error) {
+		if token.App != "" {
+			if _, err := appID(txContext{ctx, tx}, token.App); err != nil {
+				return err
+			}
+		}
 		token.ID, err = insertToken(txContext{ctx, tx}, token, secret)
 		return err
 	})
+	if err != nil {
+		return "", Token{}, err
+	}
+	return secret, token, nil
 }
 
 func insertToken(tx txContext, token Token, secret string) (int64, error) {
@@ -80,7 +88,10 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (Token, error) 
 	if err != nil {
 		return Token{}, err
 	}
-	return token, s.noteUse(ctx, token)
+	if err := s.noteUse(ctx, token); err != nil {
+		return Token{}, fmt.Errorf("note use of token: %w", err)
+	}
+	return token, nil
 }
 
 // noteUse records the last use, to the minute: a push makes several requests.
@@ -129,10 +140,11 @@ func (s *Store) EnsureAdminToken(ctx context.Context) error {
 	file := filepath.Join(s.dir, "admin-token")
 	secret, err := os.ReadFile(file)
 	if err == nil {
-		if _, err = s.Authenticate(ctx, strings.TrimSpace(string(secret))); err == nil {
+		token, err := s.Authenticate(ctx, strings.TrimSpace(string(secret)))
+		if err == nil && token.May("admin", "") {
 			return nil
 		}
-		if CodeOf(err) != CodeUnauthorised {
+		if err != nil && CodeOf(err) != CodeUnauthorised {
 			return err
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
