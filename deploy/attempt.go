@@ -30,26 +30,28 @@ type attempt struct {
 }
 
 func (r *Runner) newAttempt(ctx context.Context, d store.Deployment, logger *slog.Logger) (*attempt, error) {
-	a := &attempt{Runner: r, d: d, logger: logger}
-	var err error
-	if a.app, err = r.Store.App(ctx, d.App); err != nil {
-		return nil, err
+	app, err := r.Store.App(ctx, d.App)
+	return &attempt{Runner: r, d: d, app: app, logger: logger, masked: strings.NewReplacer()}, err
+}
+
+// load reads the config and env that the deployment is made with: those of its Release, or the app's present ones.
+func (a *attempt) load(ctx context.Context) error {
+	if a.config != nil {
+		return nil
 	}
-	if d.Release == 0 {
-		return a, a.useCurrentConfig(ctx)
+	if a.d.Release == 0 {
+		return a.useCurrentConfig(ctx)
 	}
-	return a, a.useRelease(ctx, d.Release)
+	return a.useRelease(ctx, a.d.Release)
 }
 
 func (a *attempt) useCurrentConfig(ctx context.Context) (err error) {
-	if a.config, err = store.DecodeConfig(a.app.Source, a.app.Config); err != nil {
-		return err
-	}
 	if a.env, err = a.Store.Env(ctx, a.app.Name); err != nil {
 		return err
 	}
 	a.masked = maskOf(a.env)
-	return nil
+	a.config, err = store.DecodeConfig(a.app.Source, a.app.Config)
+	return err
 }
 
 // useRelease makes the attempt speak of a Release, with the config and env it was made with.
@@ -57,14 +59,12 @@ func (a *attempt) useRelease(ctx context.Context, id int64) (err error) {
 	if a.release, err = a.Store.Release(ctx, id); err != nil {
 		return err
 	}
-	if a.config, err = store.DecodeConfig(a.release.Source, a.release.Config); err != nil {
-		return err
-	}
 	if a.env, err = a.Store.OpenEnv(a.release); err != nil {
 		return err
 	}
 	a.masked = maskOf(a.env)
-	return nil
+	a.config, err = store.DecodeConfig(a.release.Source, a.release.Config)
+	return err
 }
 
 // maskOf hides the app's secret values. Very short ones would hide half of every log.
@@ -148,5 +148,8 @@ func (a *attempt) previous(ctx context.Context) (*attempt, bool, error) {
 		return nil, false, err
 	}
 	old, err := a.newAttempt(ctx, d, a.logger)
+	if err == nil {
+		err = old.load(ctx)
+	}
 	return old, err == nil, err
 }

@@ -28,7 +28,7 @@ func (r *Runner) run(ctx context.Context, id int64, logger *slog.Logger) error {
 	for !a.d.Step.Terminal() {
 		t := nextTransition(a.d)
 		to := t.to
-		change, err := t.do(a, a.contextFor(ctx, t.from))
+		change, err := a.do(ctx, t)
 		if err != nil {
 			if change, err = a.failure(ctx, t.from, err); err != nil {
 				return err
@@ -41,6 +41,16 @@ func (r *Runner) run(ctx context.Context, id int64, logger *slog.Logger) error {
 		logger.Info("step", "step", a.d.Step)
 	}
 	return nil
+}
+
+// do works on one transition. Undoing needs nothing that could be unreadable.
+func (a *attempt) do(ctx context.Context, t transition) (store.Change, error) {
+	if t.from != store.StepUndoing {
+		if err := a.load(ctx); err != nil {
+			return store.Change{}, err
+		}
+	}
+	return t.do(a, a.contextFor(ctx, t.from))
 }
 
 // contextFor gives steps that can still be cancelled the context that a cancellation ends; the others only end with the runner.

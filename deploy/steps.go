@@ -91,10 +91,11 @@ func (a *attempt) place(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find addresses for containers: %w", err)
 	}
-	a.d, err = a.Store.PlaceContainer(ctx, a.d, pool, a.release.Artefact.Port)
+	placed, err := a.Store.PlaceContainer(ctx, a.d, pool, a.release.Artefact.Port)
 	if err != nil {
 		return fmt.Errorf("place new container: %w", err)
 	}
+	a.d = placed
 	return nil
 }
 
@@ -160,14 +161,17 @@ func (a *attempt) goLive(ctx context.Context) (store.Change, error) {
 		a.logger.Error("move branch", "error", err)
 		a.say(ctx, "note", "the branch could not be moved: %s", err)
 	}
-	live := &store.Live{
-		App: a.d.App, Deployment: a.d.ID, Release: a.d.Release, SHA: a.d.SHA, Container: a.d.Container, Target: a.target(),
-	}
 	text, err := a.liveText(ctx)
 	if err != nil {
 		return store.Change{}, err
 	}
-	return store.Change{Live: live, Verdict: store.Succeeded, Events: []store.Event{{Kind: "live", Text: text}}}, nil
+	return store.Change{Live: a.live(), Verdict: store.Succeeded, Events: []store.Event{{Kind: "live", Text: text}}}, nil
+}
+
+func (a *attempt) live() *store.Live {
+	return &store.Live{
+		App: a.d.App, Deployment: a.d.ID, Release: a.d.Release, SHA: a.d.SHA, Container: a.d.Container, Target: a.target(),
+	}
 }
 
 func (a *attempt) liveText(ctx context.Context) (string, error) {
