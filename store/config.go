@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -134,7 +136,7 @@ var (
 
 func (c *SharedConfig) validateShared() error {
 	if c.Port < 0 || c.Port > 65535 {
-		return fmt.Errorf("port %d is not a port", c.Port)
+		return fmt.Errorf("port %d is not a port: use 1 to 65535", c.Port)
 	}
 	if (c.RepoOwner == "") != (c.RepoName == "") {
 		return errors.New("repo_owner and repo_name go together")
@@ -150,12 +152,16 @@ func (c *SharedConfig) validateShared() error {
 			return fmt.Errorf("%s is out of range: use 0s to 1h", time.Duration(window))
 		}
 	}
-	for _, volume := range c.Volumes {
+	for i, volume := range c.Volumes {
 		if !volumeName.MatchString(volume.Name) || !path.IsAbs(volume.Path) || path.Clean(volume.Path) == "/" {
 			return fmt.Errorf("volume %q at %q: a volume has a plain name and an absolute path", volume.Name, volume.Path)
 		}
+		samePath := func(other Volume) bool { return path.Clean(other.Path) == path.Clean(volume.Path) }
+		if slices.ContainsFunc(c.Volumes[:i], samePath) {
+			return fmt.Errorf("volume path %q is used twice", volume.Path)
+		}
 	}
-	if r := c.Resources; r.Memory < 0 || r.CPUs < 0 || r.PIDs < 0 {
+	if r := c.Resources; r.Memory < 0 || math.Signbit(r.CPUs) || r.PIDs < 0 {
 		return errors.New("resources cannot be negative")
 	}
 	return c.Healthcheck.validate()
@@ -165,14 +171,14 @@ func (h *Healthcheck) validate() error {
 	switch {
 	case h == nil:
 		return nil
-	case !strings.HasPrefix(h.Path, "/") || strings.ContainsAny(h.Path, " \r\n"):
+	case !strings.HasPrefix(h.Path, "/") || strings.ContainsFunc(h.Path, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return fmt.Errorf("healthcheck path %q does not start with / or has blanks", h.Path)
 	case h.Status != 0 && (h.Status < 100 || h.Status > 599):
-		return fmt.Errorf("healthcheck status %d is not an HTTP status", h.Status)
+		return fmt.Errorf("healthcheck status %d is not an HTTP status: use 100 to 599", h.Status)
 	case h.Successes < 0 || h.Successes > 100:
-		return fmt.Errorf("healthcheck successes %d is out of range", h.Successes)
+		return fmt.Errorf("healthcheck successes %d is out of range: use 1 to 100", h.Successes)
 	case h.Timeout < 0 || time.Duration(h.Timeout) > time.Hour:
-		return errors.New("healthcheck timeout is out of range: use 1s to 1h")
+		return errors.New("healthcheck timeout is out of range: use up to 1h")
 	}
 	return nil
 }
@@ -184,6 +190,14 @@ func (c *DockerfileConfig) validate() error {
 func (c *StaticConfig) validate() error {
 	if c.Mode != "" && c.Mode != "static" && c.Mode != "deno" {
 		return fmt.Errorf("mode %q is unknown: use static or deno", c.Mode)
+	}
+	if b := c.Build; b != nil {
+		if b.Image == "" || b.Command == "" || b.Output == "" {
+			return errors.New("build needs image, command and output")
+		}
+		if err := relative("build output", b.Output); err != nil {
+			return err
+		}
 	}
 	return errors.Join(relative("publish_dir", c.PublishDir), relative("entrypoint", c.Entrypoint), legalStrategy(c.DeployStrategy))
 }
@@ -229,8 +243,11 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 		return errors.New(`a duration is written as "30s"`)
 	}
 	parsed, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf(`%q is not a duration: write "30s"`, text)
+	}
 	*d = Duration(parsed)
-	return err
+	return nil
 }
 
 // Or gives the duration, or the default when it is zero.
@@ -255,7 +272,7 @@ func (b *Bytes) UnmarshalJSON(data []byte) error {
 		}
 	}
 	n, err := strconv.ParseInt(strings.TrimSuffix(text, "b"), 10, 64)
-	if err != nil || n > 1<<62>>unit {
+	if err != nil || n < 0 || n > 1<<62>>unit {
 		return fmt.Errorf("%s is not a size: write \"512m\"", data)
 	}
 	*b = Bytes(n << unit)

@@ -1,0 +1,164 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var sources = []Source{SourceDockerfile, SourceStatic, SourceImage, SourceCompose}
+
+func TestConfigsThatAreTaken(t *testing.T) {
+	shared := `"repo_owner":"octo-org","repo_name":"hello.js","branch":"main","on_push":"cancel","port":65535,
+		"healthcheck":{"path":"/healthz?full=1","status":204,"successes":3,"timeout":"1m","host":"example.com"},
+		"liveness":"3s","drain":"1h","hold":"5s","stop_grace":"500ms",
+		"volumes":[{"name":"data.v-1_a","path":"/var/lib/data"}],"resources":{"memory":"512m","cpus":0.5,"pids":100}`
+	for source, blobs := range map[Source][]string{
+		SourceDockerfile: {``, ` `, `null`, `{}`, `{"context":".","dockerfile":"deploy/Dockerfile","target":"prod","build_args":{"A":"1"},"build_secrets":["TOKEN"]}`, `{"context":"a/../b"}`},
+		SourceStatic: {``, `{"mode":"static","publish_dir":"public","spa":true,"clean_urls":true}`, `{"mode":"deno","entrypoint":"main.ts","storage_enabled":true}`,
+			`{"build":{"image":"node:22","command":"npm run build","output":"dist"}}`},
+		SourceImage:   {`{"image":"example.com/app:1"}`},
+		SourceCompose: {``, `{"file":"compose.yaml","service":"web"}`},
+	} {
+		for _, blob := range append(blobs, blobOf(source, shared)) {
+			config, err := DecodeConfig(source, []byte(blob))
+			if err != nil {
+				t.Errorf("%s %s: %v", source, blob, err)
+				continue
+			}
+			encoded := must[[]byte](t)(json.Marshal(config))
+			again := must[Config](t)(DecodeConfig(source, encoded))
+			if second := must[[]byte](t)(json.Marshal(again)); string(second) != string(encoded) {
+				t.Errorf("%s %s became\n%s", source, encoded, second)
+			}
+		}
+		c := must[Config](t)(DecodeConfig(source, []byte(blobOf(source, shared)))).Shared()
+		if c.Port != 65535 || c.Healthcheck.Timeout.Or(0) != time.Minute || c.Drain.Or(0) != time.Hour || c.StopGrace.Or(0) != 500*time.Millisecond ||
+			c.Resources.Memory != 512<<20 || c.Volumes[0].Path != "/var/lib/data" || c.RepoName != "hello.js" {
+			t.Errorf("%s: decoded %+v", source, c)
+		}
+	}
+}
+
+func TestConfigsThatAreRefused(t *testing.T) {
+	everywhere := map[string]string{ // field: what the message says
+		`"prot":1`: `unknown field "prot"`, `"port":-1`: "1 to 65535", `"port":65536`: "1 to 65535", `"port":"80"`: "port", `"port":1.5`: "port",
+		`"repo_owner":"a"`: "go together", `"repo_name":"a"`: "go together", `"repo_owner":"a/b","repo_name":"c"`: "not a repository", `"repo_owner":"a","repo_name":"b c"`: "not a repository",
+		`"on_push":"queue"`: "use cancel", `"liveness":"-1s"`: "0s to 1h", `"drain":"61m"`: "0s to 1h", `"hold":"2h"`: "0s to 1h", `"stop_grace":"-1ns"`: "0s to 1h",
+		`"hold":30`: `"30s"`, `"hold":"30"`: `"30s"`, `"hold":"soon"`: `"30s"`, `"hold":""`: `"30s"`,
+		`"healthcheck":{}`: "start with /", `"healthcheck":{"path":"healthz"}`: "start with /", `"healthcheck":{"path":"/a b"}`: "blanks", `"healthcheck":{"path":"/a\nb"}`: "blanks", `"healthcheck":{"path":"/a\tb"}`: "blanks",
+		`"healthcheck":{"path":"/","status":99}`: "100 to 599", `"healthcheck":{"path":"/","status":600}`: "100 to 599", `"healthcheck":{"path":"/","status":-1}`: "100 to 599",
+		`"healthcheck":{"path":"/","successes":-1}`: "1 to 100", `"healthcheck":{"path":"/","successes":101}`: "1 to 100",
+		`"healthcheck":{"path":"/","timeout":"-1s"}`: "up to 1h", `"healthcheck":{"path":"/","timeout":"61m"}`: "up to 1h", `"healthcheck":{"path":"/","retries":3}`: "retries",
+		`"volumes":[{"name":"","path":"/a"}]`: "plain name", `"volumes":[{"name":"../a","path":"/a"}]`: "plain name", `"volumes":[{"name":"/etc","path":"/a"}]`: "plain name",
+		`"volumes":[{"name":"a","path":"a"}]`: "absolute path", `"volumes":[{"name":"a","path":"/"}]`: "absolute path", `"volumes":[{"name":"a","path":"/x/.."}]`: "absolute path",
+		`"volumes":[{"name":"a","path":"/x"},{"name":"b","path":"/x/"}]`: "twice",
+		`"resources":{"memory":-1}`:                                      "size", `"resources":{"memory":"-1g"}`: "size", `"resources":{"memory":"much"}`: `"512m"`, `"resources":{"cpus":-0.5}`: "negative", `"resources":{"pids":-1}`: "negative",
+	}
+	own := map[Source]map[string]string{
+		SourceDockerfile: {`{"context":"/etc"}`: "context", `{"context":".."}`: "leaves the repository", `{"context":"a/../../b"}`: "leaves", `{"dockerfile":"../Dockerfile"}`: "dockerfile",
+			`{"dockerfile":"a\\b"}`: "leaves", `{"image":"a"}`: "image", `{"build_args":["A"]}`: "build_args"},
+		SourceStatic: {`{"mode":"php"}`: "static or deno", `{"publish_dir":"/srv"}`: "publish_dir", `{"publish_dir":"../.."}`: "publish_dir", `{"entrypoint":"../main.ts"}`: "entrypoint",
+			`{"build":{"image":"a","command":"b","output":"../c"}}`: "build output", `{"build":{"command":"b","output":"c"}}`: "image, command and output"},
+		SourceImage:   {``: "image is missing", `{}`: "image is missing", `{"image":" "}`: "image is missing"},
+		SourceCompose: {`{"file":"/etc/compose.yaml"}`: "file", `{"file":"../compose.yaml"}`: "file", `{"image":"a"}`: "image"},
+	}
+	for _, source := range sources {
+		cases := map[string]string{`[]`: "", `"text"`: "", `1`: "", `{`: "", `{} {}`: "more than one", `{} x`: "more than one", `{}]`: "more than one"}
+		if source == SourceImage {
+			cases = map[string]string{blobOf(source) + `{}`: "more than one", `[]`: "", `{`: ""}
+		}
+		for field, says := range everywhere {
+			cases[blobOf(source, field)] = says
+		}
+		for blob, says := range own[source] {
+			cases[blob] = says
+		}
+		for blob, says := range cases {
+			config, err := DecodeConfig(source, []byte(blob))
+			if err == nil {
+				t.Errorf("%s takes %s", source, blob)
+			} else if problem, ok := AsProblem(err); !ok || problem.Code != CodeUsage || !strings.HasPrefix(err.Error(), string(source)+" config: ") || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s %s: got %q, want a usage Problem that says %q", source, blob, err, says)
+			} else if config != nil {
+				t.Errorf("%s %s: refused, and yet given", source, blob)
+			}
+		}
+	}
+	_, err := DecodeConfig("zip", nil)
+	wantProblem(t, err, CodeUsage, "zip", "dockerfile, static, image or compose")
+}
+
+func TestBytes(t *testing.T) {
+	for text, want := range map[string]Bytes{`0`: 0, `1`: 1, `"7"`: 7, `"7b"`: 7, `"1k"`: 1 << 10, `"512m"`: 512 << 20, `"2G"`: 2 << 30, `536870912`: 512 << 20,
+		`"4294967296g"`: 1 << 62, `4611686018427387904`: 1 << 62} {
+		var got Bytes
+		if err := json.Unmarshal([]byte(text), &got); err != nil || got != want {
+			t.Errorf("%s is %d, %v; want %d", text, got, err, want)
+		}
+		var back Bytes
+		check(t, json.Unmarshal(must[[]byte](t)(json.Marshal(got)), &back))
+		if back != got {
+			t.Errorf("%d came back as %d", got, back)
+		}
+	}
+	for _, text := range []string{`""`, `"b"`, `"m"`, `"1t"`, `"1.5g"`, `1.5`, `1e3`, `"1 m"`, `" 1m"`, `"1mm"`, `"0x10"`, `"4294967297g"`, `"9223372036854775808"`, `-1`, `"-1m"`, `"-8589934592g"`, `true`, `{}`, `[1]`} {
+		var got Bytes
+		if err := json.Unmarshal([]byte(text), &got); err == nil || !strings.Contains(err.Error(), `"512m"`) {
+			t.Errorf("%s is %d, %v; want an error that shows how", text, got, err)
+		}
+	}
+}
+
+func TestDuration(t *testing.T) {
+	for _, want := range []time.Duration{0, 1, time.Millisecond, 1500 * time.Millisecond, 90 * time.Second, time.Hour} {
+		encoded := must[[]byte](t)(json.Marshal(Duration(want)))
+		var got Duration
+		if err := json.Unmarshal(encoded, &got); err != nil || time.Duration(got) != want {
+			t.Errorf("%s came back as %s, %v", encoded, time.Duration(got), err)
+		}
+	}
+	if Duration(0).Or(5) != 5 || Duration(3).Or(5) != 3 {
+		t.Error("the default is for zero only")
+	}
+}
+
+func TestHowConfigsAreWritten(t *testing.T) {
+	config := must[Config](t)(DecodeConfig(SourceImage, []byte(blobOf(SourceImage, `"hold":"90s","resources":{"memory":"1k"},"deploy_strategy":"recreate"`))))
+	want := `{"deploy_strategy":"recreate","hold":"1m30s","resources":{"memory":1024},"image":"example.com/app:1"}`
+	if got := must[[]byte](t)(json.Marshal(config)); string(got) != want {
+		t.Errorf("got %s\nwant %s", got, want)
+	}
+}
+
+// FuzzDecodeConfig: whatever is sent, decoding does not panic, and what it accepts means the same after being stored.
+func FuzzDecodeConfig(f *testing.F) {
+	for i, source := range sources {
+		for _, fields := range []string{``, `"port":80`, `"healthcheck":{"path":"/"},"hold":"5s"`, `"volumes":[{"name":"a","path":"/a"}],"resources":{"memory":"1g","cpus":-0}`,
+			`"deploy_strategy":"blue-green"`, `"build_args":{"A":"\u0000"}`, `"mode":"deno","storage_enabled":true`, `"build":{"image":"a","command":"b","output":"c"}`} {
+			f.Add(uint8(i), []byte(blobOf(source, fields)))
+		}
+	}
+	f.Fuzz(func(t *testing.T, n uint8, blob []byte) {
+		source := sources[int(n)%len(sources)]
+		first, err := DecodeConfig(source, blob)
+		if err != nil {
+			wantProblem(t, err, CodeUsage)
+			return
+		}
+		stored := must[[]byte](t)(json.Marshal(first))
+		second, err := DecodeConfig(source, stored)
+		if err != nil {
+			t.Fatalf("%s was accepted, but not as stored, %s: %v", blob, stored, err)
+		}
+		if again := must[[]byte](t)(json.Marshal(second)); !slices.Equal(again, stored) {
+			t.Errorf("%s became %s", stored, again)
+		}
+		if one, two := fmt.Sprint(PlanOf(first)), fmt.Sprint(PlanOf(second)); one != two {
+			t.Errorf("plan %s became %s", one, two)
+		}
+	})
+}
