@@ -21,7 +21,10 @@ import (
 // ServeHTTP answers git's smart HTTP protocol for pushes: /APP.git/info/refs?service=git-receive-pack and
 // /APP.git/git-receive-pack. The protocol is that of git's gitprotocol-http(5).
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.pushes.Add(1)
+	if !s.begin() {
+		http.Error(w, errClosing.Error(), http.StatusServiceUnavailable)
+		return
+	}
 	defer s.pushes.Done()
 	name, verb, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ".git/")
 	app, err := s.authorise(r, name)
@@ -213,13 +216,12 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, app store.App) 
 	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("answer while the request is read: %w", err)
 	}
-	stop := context.AfterFunc(s.closing, func() { _ = control.SetReadDeadline(time.Now()) })
-	defer stop()
 	out := newSideband(w, control.Flush, request.capabilities, s.keepAlive)
 	defer out.stop()
 	p := &push{
 		server: s, app: app, repository: repository, request: request, body: body, out: out,
 		refused: map[string]error{}, moved: map[string]bool{}, log: s.log.With("app", app.Name),
+		stopReading: func() { _ = control.SetReadDeadline(time.Now()) },
 	}
 	p.run(r.Context())
 	return nil

@@ -24,7 +24,9 @@ type push struct {
 	request    *pushRequest
 	body       io.Reader
 	out        *sideband
-	log        *slog.Logger
+
+	stopReading func() // makes a read of the body that waits fail
+	log         *slog.Logger
 
 	deployBranch string
 	refused      map[string]error // by ref
@@ -38,18 +40,14 @@ func (p *push) run(ctx context.Context) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(p.server.closing, cancel)()
+	broken := context.AfterFunc(p.server.closing, p.stopReading)
 	deployment, err := p.take(work)
+	broken()
 	if err != nil {
 		p.refuseRest(p.ours(err))
 	}
 	if deployment != nil {
-		concluded, err := p.follow(ctx, *deployment)
-		if err != nil {
-			p.log.Debug("push no longer followed", "deployment", deployment.ID, "error", err)
-			p.out.line("note", fmt.Sprintf("the connection ends here; the deployment goes on: shipgate show %d", deployment.ID))
-			return
-		}
-		p.conclude(concluded)
+		p.conclude(p.follow(ctx, *deployment))
 	}
 	p.report()
 }
@@ -190,7 +188,7 @@ func (p *push) commands(name string) (count int) {
 }
 
 func (p *push) refuse(name string, err error) {
-	if p.refused[name] == nil && !p.moved[name] {
+	if err != nil && p.refused[name] == nil && !p.moved[name] {
 		p.refused[name] = err
 	}
 }
@@ -201,19 +199,32 @@ func (p *push) refuseRest(err error) {
 	}
 }
 
-// conclude turns the verdict into the fate of the refs that waited for it.
-func (p *push) conclude(d store.Deployment) {
-	for _, update := range d.Updates {
-		if d.Verdict != store.Succeeded {
-			p.refuse(update.Name, store.Problemf(store.CodeFailed, "%s", orText(d.Reason, string(d.Verdict))))
-			continue
-		}
-		current, err := p.repository.refs.get(update.Name)
-		if err != nil || hexOrEmpty(current) != update.New {
-			p.logError("read ref after the deployment", err)
-			p.refuse(update.Name, store.Problemf(store.CodeErrored, "deployment %d succeeded, and the ref did not move", d.ID))
-		}
+// conclude turns the verdict into the fate of the refs that waited for it. Git waits for ever for a report that does
+// not come while the connection ends in good order, so there is one also when the verdict is not known yet.
+func (p *push) conclude(d store.Deployment, err error) {
+	if err != nil {
+		p.log.Info("push no longer followed", "deployment", d.ID, "error", err)
 	}
+	for _, update := range d.Updates {
+		p.refuse(update.Name, p.fate(d, update, err))
+	}
+}
+
+func (p *push) fate(d store.Deployment, update store.RefUpdate, lost error) error {
+	if lost != nil {
+		return store.Problemf(store.CodeErrored, "%w; deployment %d goes on", lost, d.ID).WithHint("shipgate show %d", d.ID)
+	}
+	if d.Verdict != store.Succeeded {
+		return store.Problemf(store.CodeFailed, "%s", orText(d.Reason, string(d.Verdict)))
+	}
+	current, err := p.repository.refs.get(update.Name)
+	if err != nil {
+		return p.ours(err)
+	}
+	if hexOrEmpty(current) != update.New {
+		return store.Problemf(store.CodeErrored, "deployment %d succeeded, and the ref did not move", d.ID)
+	}
+	return nil
 }
 
 // report answers for each ref, and shows the hint of each refusal once.

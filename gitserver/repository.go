@@ -54,15 +54,24 @@ func makeRepository(dir string) error {
 	return writeDurably(head, "ref: refs/heads/main\n")
 }
 
-// sweep removes what a process that died left in the repository: quarantines and lock files.
+// sweep removes what a process that died left in the repository: quarantines, packs that got no index, and lock files.
 func sweep(dir string) error {
-	quarantines, err := filepath.Glob(filepath.Join(dir, quarantinePrefix+"*"))
+	left, err := filepath.Glob(filepath.Join(dir, quarantinePrefix+"*"))
 	if err != nil {
 		return fmt.Errorf("list quarantines: %w", err)
 	}
-	for _, left := range quarantines {
-		if err := os.RemoveAll(left); err != nil {
-			return fmt.Errorf("remove left quarantine: %w", err)
+	packs, err := filepath.Glob(filepath.Join(dir, "objects", "pack", "pack-*.pack"))
+	if err != nil {
+		return fmt.Errorf("list packs: %w", err)
+	}
+	for _, pack := range packs {
+		if _, err := os.Stat(strings.TrimSuffix(pack, ".pack") + ".idx"); errors.Is(err, fs.ErrNotExist) {
+			left = append(left, pack)
+		}
+	}
+	for _, path := range left {
+		if err := os.RemoveAll(path); err != nil {
+			return fmt.Errorf("remove what a crash left: %w", err)
 		}
 	}
 	return filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {

@@ -81,10 +81,23 @@ func (s *Server) sweep() error {
 	return err
 }
 
+// begin counts a request in, unless the server is closing.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Err() != nil {
+		return false
+	}
+	s.pushes.Add(1)
+	return true
+}
+
 // Close ends the answers to pushes that wait for their deployments, waits for those that are being received to be
 // stored or dropped, and closes the repositories.
 func (s *Server) Close() error {
+	s.mu.Lock()
 	s.close()
+	s.mu.Unlock()
 	s.pushes.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -26,7 +26,8 @@ const (
 // sideband writes the answer to a push: lines for people on one band, the report for git on another. A client that is
 // gone makes it silent.
 type sideband struct {
-	chunk int // 0: the client has no bands, and only reads the report
+	chunk int           // 0: the client has no bands, and only reads the report
+	every time.Duration // after how much silence an empty packet is sent
 
 	mu      sync.Mutex
 	packets *pktline.Encoder
@@ -40,7 +41,10 @@ type sideband struct {
 }
 
 func newSideband(w io.Writer, flush func() error, capabilities *capability.List, every time.Duration) *sideband {
-	s := &sideband{packets: pktline.NewEncoder(w), plain: w, flush: flush, silence: time.NewTimer(every), done: make(chan struct{})}
+	s := &sideband{
+		every: every, packets: pktline.NewEncoder(w), plain: w, flush: flush,
+		silence: time.NewTimer(every), done: make(chan struct{}),
+	}
 	switch {
 	case capabilities.Supports(capability.Sideband64k):
 		s.chunk = largeChunk
@@ -49,29 +53,29 @@ func newSideband(w io.Writer, flush func() error, capabilities *capability.List,
 	default:
 		return s
 	}
-	s.beater.Go(func() { s.beat(every) })
+	s.beater.Go(s.beat)
 	return s
 }
 
 // beat sends an empty packet after each silence.
-func (s *sideband) beat(every time.Duration) {
+func (s *sideband) beat() {
 	for {
 		select {
 		case <-s.done:
 			return
 		case <-s.silence.C:
-			s.send([]byte{dataBand}, every)
+			s.send([]byte{dataBand})
 		}
 	}
 }
 
-func (s *sideband) send(packet []byte, every time.Duration) {
+func (s *sideband) send(packet []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.broken {
 		s.broken = s.packets.Encode(packet) != nil || s.flush() != nil
 	}
-	s.silence.Reset(every)
+	s.silence.Reset(s.every)
 }
 
 // line shows text to the person who pushes; each of its lines with the word in front, if there is one.
@@ -92,7 +96,7 @@ func (s *sideband) line(word, text string) {
 func (s *sideband) write(band byte, content []byte) {
 	for len(content) > 0 {
 		n := min(len(content), s.chunk)
-		s.send(append([]byte{band}, content[:n]...), keepAlive)
+		s.send(append([]byte{band}, content[:n]...))
 		content = content[n:]
 	}
 }
@@ -124,6 +128,7 @@ func (s *sideband) stop() {
 
 // printable takes out what could move a terminal's cursor or hide text. Tabs stay.
 func printable(line string) string {
+	line = strings.ToValidUTF8(line, "\uFFFD")
 	if len(line) > longLine {
 		cut := longLine
 		for !utf8.RuneStart(line[cut]) {
@@ -136,5 +141,5 @@ func printable(line string) string {
 			return -1
 		}
 		return r
-	}, strings.ToValidUTF8(line, "\uFFFD"))
+	}, line)
 }
