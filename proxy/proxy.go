@@ -186,6 +186,9 @@ func (p *process) leave(ctx context.Context) error {
 		_ = server.Close() // its listener is closed already, and says so
 	}
 	p.serving.Wait()
+	for _, t := range p.router.allTargets() {
+		t.backend.closeIdle()
+	}
 	return p.closeLifeline()
 }
 

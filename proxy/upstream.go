@@ -125,6 +125,7 @@ func (u *upstream) rewrite(request *httputil.ProxyRequest) {
 	out.URL.Host = u.address
 	out.URL.RawQuery = request.In.URL.RawQuery
 	out.Host = request.In.Host
+	out.Trailer = request.In.Trailer // the same map: it is filled when the body has been read
 	for name := range out.Header {
 		if strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" {
 			out.Header.Del(name)

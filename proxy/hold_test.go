@@ -1,0 +1,181 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+var patient = store.Hold{Requests: 100, Limit: time.Minute, Drain: time.Minute}
+
+func (r *rig) hold(wanted store.Hold) {
+	r.t.Helper()
+	if left, err := r.client.Hold(r.t.Context(), "a", wanted); left != 0 || err != nil {
+		r.t.Fatalf("hold: %d, %v", left, err)
+	}
+}
+
+// parked waits until so many requests wait for the end of the hold.
+func (r *rig) parked(want int) {
+	r.t.Helper()
+	eventually(r.t, "requests are parked", func() bool {
+		e := r.p.router.table.Load().apps["a"]
+		return e.hold != nil && e.hold.waiting() == want
+	})
+}
+
+func TestHoldLetsRequestsGoToTheNewTarget(t *testing.T) {
+	r := startRig(t)
+	oldServer, oldAddress := serveBackend(t, named("old"))
+	_, newAddress := serveBackend(t, named("new"))
+	r.apply("a", 1, 1, oldAddress, "a.test")
+	if _, body := r.get("a.test", "/"); body != "old" {
+		t.Fatalf("answer %q", body)
+	}
+	r.hold(patient)
+	_ = oldServer.Close()
+	var waiting []<-chan answered
+	for range 5 {
+		waiting = append(waiting, r.inBackground(r.request(http.MethodPost, "a.test", "/", strings.NewReader("body"))))
+	}
+	r.parked(5)
+	r.hold(patient) // a repetition keeps them
+	r.parked(5)
+	r.apply("a", 2, 2, newAddress, "a.test")
+	for _, answer := range waiting {
+		if got := <-answer; got.status != 200 || got.body != "new" {
+			t.Errorf("answer %+v", got)
+		}
+	}
+}
+
+func TestReleaseLetsRequestsGoToThePresentTarget(t *testing.T) {
+	r := startRig(t)
+	server, address := serveBackend(t, named("old"))
+	r.apply("a", 1, 1, address, "a.test")
+	_, _ = r.get("a.test", "/") // leaves an idle connection, which must not be used again
+	r.hold(patient)
+	waiting := r.inBackground(r.request(http.MethodPost, "a.test", "/", strings.NewReader("body")))
+	r.parked(1)
+	_ = server.Close()
+	restartBackend(t, address, named("old again"))
+	if err := r.client.Release(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-waiting; got.status != 200 || got.body != "old again" {
+		t.Errorf("answer %+v", got)
+	}
+	if err := r.client.Release(t.Context(), "a"); err != nil {
+		t.Errorf("a second time: %v", err)
+	}
+}
+
+func TestHoldWaitsForRequestsUnderWay(t *testing.T) {
+	r := startRig(t)
+	old := newGated()
+	_, address := serveBackend(t, old)
+	r.apply("a", 1, 1, address, "a.test")
+	waiting := r.inBackground(r.request(http.MethodGet, "a.test", "/", nil))
+	<-old.came
+	short := patient
+	short.Drain = 20 * time.Millisecond
+	if left, err := r.client.Hold(t.Context(), "a", short); left != 1 || err != nil {
+		t.Errorf("hold: %d, %v", left, err)
+	}
+	parked := r.inBackground(r.request(http.MethodGet, "a.test", "/", nil))
+	r.parked(1)
+	drained := make(chan error, 1)
+	go func() {
+		_, err := r.client.Hold(context.Background(), "a", patient)
+		drained <- err
+	}()
+	close(old.release)
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
+	if got := <-waiting; got.status != 200 { // left is not cut
+		t.Errorf("answer %+v", got)
+	}
+	if err := r.client.Remove(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-parked; got.status != 404 {
+		t.Errorf("parked when the app went: %+v", got)
+	}
+}
+
+func TestHoldIsBounded(t *testing.T) {
+	r := startRig(t)
+	_, address := serveBackend(t, named("one"))
+	r.apply("a", 1, 1, address, "a.test")
+	r.hold(store.Hold{Requests: 2, Limit: time.Minute, Drain: time.Minute})
+	ctx, cancel := context.WithCancel(t.Context())
+	first := r.inBackground(r.request(http.MethodGet, "a.test", "/", nil).WithContext(ctx))
+	second := r.inBackground(r.request(http.MethodGet, "a.test", "/", nil))
+	r.parked(2)
+	response, body := r.do(r.request(http.MethodGet, "a.test", "/", nil))
+	if response.StatusCode != 503 || response.Header.Get("Retry-After") == "" || !strings.Contains(body, "too many") {
+		t.Errorf("one too many: %d %v %q", response.StatusCode, response.Header, body)
+	}
+	cancel() // a client that goes away makes room
+	<-first
+	r.parked(1)
+	third := r.inBackground(r.request(http.MethodGet, "a.test", "/", nil))
+	r.parked(2)
+	if err := r.client.Release(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	for _, answer := range []<-chan answered{second, third} {
+		if got := <-answer; got.status != 200 || got.body != "one" {
+			t.Errorf("answer %+v", got)
+		}
+	}
+}
+
+func TestRequestWaitsNoLongerThanTheLimit(t *testing.T) {
+	waiting := newHold(store.Hold{Requests: 1, Limit: 10 * time.Millisecond})
+	if got := waiting.park(t.Context()); got != parkTooLong {
+		t.Errorf("parked: %v", got)
+	}
+	waiting.end()
+	waiting.end()
+	if got := waiting.park(t.Context()); got != parkReleased {
+		t.Errorf("parked after the end: %v", got)
+	}
+}
+
+// TestHoldEndsByItself: whoever asked for it may have died.
+func TestHoldEndsByItself(t *testing.T) {
+	r := startRig(t)
+	_, address := serveBackend(t, named("one"))
+	r.apply("a", 1, 1, address, "a.test")
+	r.hold(store.Hold{Requests: 10, Limit: 30 * time.Millisecond, Drain: time.Minute})
+	eventually(t, "the hold ends", func() bool { return r.p.router.table.Load().apps["a"].hold == nil })
+	if status, body := r.get("a.test", "/"); status != 200 || body != "one" {
+		t.Errorf("answer %d %q", status, body)
+	}
+}
+
+func TestHoldOfAnAppWithoutRoute(t *testing.T) {
+	r := startRig(t)
+	r.hold(patient)
+	if err := r.client.Release(t.Context(), "a"); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.client.Hold(t.Context(), "a", store.Hold{Requests: 1}); store.CodeOf(err) != store.CodeUsage {
+		t.Errorf("a hold without limit: %v", err)
+	}
+}
+
+func TestHoldForbidsAnUpgrade(t *testing.T) {
+	r := startRig(t)
+	r.apply("a", 1, 1, "127.0.0.1:1", "a.test")
+	r.hold(patient)
+	if err := r.client.Upgrade(t.Context(), "/bin/false"); store.CodeOf(err) != store.CodeConflict {
+		t.Errorf("error %v", err)
+	}
+}
