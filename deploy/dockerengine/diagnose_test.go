@@ -74,6 +74,20 @@ func TestDiagnoseShowsTheLastLines(t *testing.T) {
 	}
 }
 
+func TestDiagnoseCannotSteerATerminal(t *testing.T) {
+	l := newLab(t)
+	spec := l.spec(t)
+	l.start(t, spec)
+	get(t, spec.Address, "/log?line=%1b%5B31mred")
+	eventually(t, "the line", func() bool {
+		diagnosis, err := l.Diagnose(t.Context(), spec.Name, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Equal(diagnosis.Log, []string{"red"})
+	})
+}
+
 func TestLogsFollow(t *testing.T) {
 	l := newLab(t)
 	spec := l.spec(t)

@@ -64,10 +64,10 @@ func TestContainersAreHardenedAndLabelled(t *testing.T) {
 
 func TestVolumesOutliveContainers(t *testing.T) {
 	l := newLab(t)
+	name := l.volume(t)
 	first, second := l.spec(t), l.spec(t)
 	first.Volumes = []store.Volume{{Name: "data", Path: "/data"}}
 	second.Volumes = []store.Volume{{Name: "data", Path: "/data", ReadOnly: true}}
-	name := "shipgate-" + first.App + "-data"
 	l.start(t, first)
 	get(t, first.Address, "/")
 	put(t, first.Address, "/data/note", "kept", http.StatusOK)
@@ -82,12 +82,6 @@ func TestVolumesOutliveContainers(t *testing.T) {
 	found, err := l.docker.VolumeInspect(t.Context(), name)
 	if err != nil || found.Labels[store.LabelData] != l.serverID || found.Labels[store.LabelApp] != first.App {
 		t.Errorf("volume labels %v, error %v", found.Labels, err)
-	}
-	if err := l.Remove(t.Context(), second.Name); err != nil {
-		t.Fatal(err)
-	}
-	if err := l.docker.VolumeRemove(t.Context(), name, false); err != nil {
-		t.Errorf("clean up: %v", err)
 	}
 }
 
@@ -110,15 +104,14 @@ func put(t *testing.T, address netip.AddrPort, path, content string, status int)
 
 func TestForeignVolumeIsRefused(t *testing.T) {
 	l := newLab(t)
+	name := l.volume(t)
 	spec := l.spec(t)
 	spec.Volumes = []store.Volume{{Name: "data", Path: "/data"}}
-	name := "shipgate-" + spec.App + "-data"
 	labels := map[string]string{store.LabelData: l.serverID + "-foreign"}
 	if _, err := l.docker.VolumeCreate(t.Context(), volume.CreateOptions{Name: name, Labels: labels}); err != nil {
 		t.Fatal(err)
 	}
-	defer l.docker.VolumeRemove(t.Context(), name, false)
-	wantProblem(t, l.Start(t.Context(), spec), store.CodeErrored, name)
+	wantProblem(t, l.Start(t.Context(), spec), store.CodeErrored, "shipgate-"+spec.App+"-data")
 }
 
 func TestBadCommandIsTheUsersFault(t *testing.T) {

@@ -100,7 +100,21 @@ func (l *lab) makeImage(t *testing.T, changes ...string) string {
 	return answer.Status
 }
 
-// spec makes the next deployment of the app "lab".
+func (l *lab) app() string { return "lab" + l.serverID[4:12] }
+
+// volume names the app's volume "data", which goes after the containers of the specs that are made next.
+func (l *lab) volume(t *testing.T) string {
+	t.Helper()
+	name := volumeName(l.app(), store.Volume{Name: "data"})
+	t.Cleanup(func() {
+		if err := l.docker.VolumeRemove(context.WithoutCancel(t.Context()), name, false); err != nil {
+			t.Errorf("clean up: %v", err)
+		}
+	})
+	return name
+}
+
+// spec makes the next deployment of the lab's app.
 func (l *lab) spec(t *testing.T, env ...string) store.ContainerSpec {
 	t.Helper()
 	pool, err := l.Pool(t.Context())
@@ -108,9 +122,8 @@ func (l *lab) spec(t *testing.T, env ...string) store.ContainerSpec {
 		t.Fatal(err)
 	}
 	l.given++
-	app := "lab" + l.serverID[4:12]
 	spec := store.ContainerSpec{
-		Name: store.ContainerName(app, int64(l.given)), App: app, Deployment: int64(l.given), Image: l.image,
+		Name: store.ContainerName(l.app(), int64(l.given)), App: l.app(), Deployment: int64(l.given), Image: l.image,
 		Env: append([]string{"PORT=8080"}, env...), Port: 8080,
 		Address: netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", pool.FirstPort+l.given)),
 	}

@@ -43,8 +43,16 @@ func (w *watching) next(t *testing.T, wanted store.ContainerEvent) {
 func (w *watching) none(t *testing.T) {
 	t.Helper()
 	w.cancel()
-	for event := range w.events {
-		t.Errorf("%s: got %+v, want nothing", w.name, event)
+	for {
+		select {
+		case event, open := <-w.events:
+			if !open {
+				return
+			}
+			t.Errorf("%s: got %+v, want nothing", w.name, event)
+		case <-time.After(patience):
+			t.Fatalf("%s: the channel stays open", w.name)
+		}
 	}
 }
 
