@@ -119,7 +119,10 @@ func (c *Client) ask(ctx context.Context, method, path string, body, into any) e
 }
 
 func unreachable(err error) error {
-	return store.Problemf(store.CodeUnreachable, "the proxy does not answer: %w", errors.Unwrap(err)).WithHint("shipgate doctor")
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err // without the address, which only we know
+	}
+	return store.Problemf(store.CodeUnreachable, "the proxy does not answer: %w", err).WithHint("shipgate doctor")
 }
 
 func problemIn(response *http.Response) error {

@@ -27,7 +27,7 @@ type (
 )
 
 // errMoved tells a caller that reached us while our sockets went to a successor to ask again.
-var errMoved = store.Problemf(store.CodeUnreachable, "the proxy has just been replaced").WithHint("try again")
+var errMoved = store.Problemf(store.CodeUnreachable, "the proxy is being replaced").WithHint("try again")
 
 // controlAPI is what the server may ask of us: HTTP and JSON on a socket that only its user can open.
 func (p *process) controlAPI() http.Handler {

@@ -50,6 +50,9 @@ func inherit() (*inheritance, error) {
 	}
 	for i, name := range strings.FieldsFunc(names, func(r rune) bool { return r == ',' }) {
 		syscall.CloseOnExec(firstInherited + i)
+		if err := syscall.SetNonblock(firstInherited+i, true); err != nil { // so that a close ends a read
+			return nil, fmt.Errorf("take over %s: %w", name, err)
+		}
 		if err := from.take(name, os.NewFile(uintptr(firstInherited+i), name)); err != nil {
 			return nil, fmt.Errorf("take over %s: %w", name, err)
 		}

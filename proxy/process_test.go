@@ -193,3 +193,74 @@ func TestUpgradeToWhatDoesNotStartChangesNothing(t *testing.T) {
 		t.Errorf("answer %d %q", status, body)
 	}
 }
+
+// TestWebSocketOutlivesAnUpgrade: it stays with the old process, and a drain asked of the new one waits for it.
+func TestWebSocketOutlivesAnUpgrade(t *testing.T) {
+	dir := t.TempDir()
+	_, address := serveBackend(t, webSocketEcho(t))
+	client, status, err := Ensure(t.Context(), EnsureOptions{
+		DataDir: dir, PublicAddr: "127.0.0.1:0", Executable: os.Args[0], Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { endProxy(t, dir) })
+	routeTo(t, client, 1, address)
+	r := &rig{t: t, client: client, public: status.PublicAddr}
+	conn, reader := r.openWebSocket("a.test")
+	if err := client.Upgrade(t.Context(), os.Args[0]); err != nil {
+		t.Fatal(err)
+	}
+	routeTo(t, client, 2, address)
+	echo(t, conn, reader, "still here")
+	drain := r.drain(1, 20*time.Second)
+	select {
+	case got := <-drain:
+		t.Errorf("drained with a WebSocket open: %+v", got)
+	case <-time.After(100 * time.Millisecond):
+	}
+	echo(t, conn, reader, "still here")
+	_ = conn.Close()
+	if got := <-drain; got.left != 0 || got.err != nil {
+		t.Errorf("drain: %+v", got)
+	}
+	conn, reader = r.openWebSocket("a.test")
+	echo(t, conn, reader, "new")
+}
+
+func TestSecondProxyIsKeptOut(t *testing.T) {
+	r := startRig(t)
+	err := Serve(t.Context(), Options{DataDir: r.dir, PublicAddr: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
+	if err == nil || !strings.Contains(err.Error(), "runs already") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := r.client.Status(t.Context()); err != nil {
+		t.Errorf("the first one: %v", err)
+	}
+}
+
+func TestKilledProxyLeavesNothingInTheWay(t *testing.T) {
+	dir := t.TempDir()
+	_, address := serveBackend(t, named("one"))
+	opts := EnsureOptions{DataDir: dir, PublicAddr: "127.0.0.1:0", Executable: os.Args[0], Logger: slog.New(slog.DiscardHandler)}
+	client, status, err := Ensure(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { endProxy(t, dir) })
+	routeTo(t, client, 1, address)
+	if info, err := os.Stat(socketFile(dir)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("socket %v, %v", info, err)
+	}
+	if err := syscall.Kill(status.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the proxy is gone", func() bool { _, err := client.Status(t.Context()); return err != nil })
+	if _, err := client.Status(t.Context()); store.CodeOf(err) != store.CodeUnreachable {
+		t.Errorf("error %v", err)
+	}
+	_, again, err := Ensure(t.Context(), opts)
+	if err != nil || again.PID == status.PID || again.Routes != 1 {
+		t.Errorf("status %+v, %v", again, err)
+	}
+}

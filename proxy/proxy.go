@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // Options says where the proxy keeps its files and takes its requests.
@@ -31,6 +33,9 @@ const (
 	leaveLimit        = 30 * time.Second
 	leaveGrace        = time.Second // clients of a connection that stays open are asked to connect anew for so long
 )
+
+// socketNameLimit is what every Unix takes as the path of a socket, in bytes.
+const socketNameLimit = 103
 
 // Status says who answers on the control socket.
 type Status struct {
@@ -126,6 +131,9 @@ func socketFile(dir string) string { return filepath.Join(dir, "proxy.sock") }
 // listenControl makes the control socket, in place of one that a killed process has left.
 func listenControl(ctx context.Context, dir string) (net.Listener, error) {
 	file := socketFile(dir)
+	if len(file) > socketNameLimit {
+		return nil, store.Problemf(store.CodeUsage, "the path of %s is too long for a socket", file).WithHint("use a data directory with a shorter path")
+	}
 	if status, err := NewClient(dir).Status(ctx); err == nil {
 		return nil, fmt.Errorf("take control socket: a proxy runs already, as process %d", status.PID)
 	}
@@ -163,6 +171,7 @@ func (p *process) start() {
 
 // leave ends the process: no new connections, what is under way gets its time, and what is left is cut.
 func (p *process) leave(ctx context.Context) error {
+	p.router.stopChanging() // or waits until a successor has our sockets
 	p.closeListeners()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
@@ -175,12 +184,21 @@ func (p *process) leave(ctx context.Context) error {
 			p.Logger.Warn("remove control socket", "error", err)
 		}
 	}
+	p.finish(bounded)
+	if p.lifeline == nil {
+		return nil
+	}
+	p.router.awaitPredecessor(bounded) // our end stands for that of all before us
+	return p.closeLifeline()
+}
+
+// finish waits for the requests under way and cuts those that are left when ctx ends.
+func (p *process) finish(ctx context.Context) {
 	var leaving sync.WaitGroup
-	leaving.Go(func() { _ = p.servers[0].Shutdown(bounded) }) // what it did not see the end of, Close ends
-	if cut := p.router.drainAll(bounded); cut > 0 {
+	leaving.Go(func() { _ = p.servers[0].Shutdown(ctx) }) // what it did not see the end of, Close ends
+	if cut := p.router.drainAll(ctx); cut > 0 {
 		p.Logger.Warn("requests cut at the end of the process", "requests", cut)
 	}
-	p.router.awaitPredecessor(bounded)
 	leaving.Wait()
 	for _, server := range p.servers {
 		_ = server.Close() // its listener is closed already, and says so
@@ -189,7 +207,6 @@ func (p *process) leave(ctx context.Context) error {
 	for _, t := range p.router.allTargets() {
 		t.backend.closeIdle()
 	}
-	return p.closeLifeline()
 }
 
 func (p *process) closeListeners() {

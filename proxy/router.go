@@ -23,7 +23,7 @@ type router struct {
 	predecessor <-chan struct{}
 
 	changing sync.Mutex           // one change at a time; requests never take it
-	moved    bool                 // a successor has the table now
+	moved    bool                 // another process has the table now, or will
 	draining map[string][]*target // by app: replaced, with requests still under way
 }
 
@@ -277,6 +277,13 @@ func (r *router) awaitPredecessor(ctx context.Context) {
 	case <-r.predecessor:
 	case <-ctx.Done():
 	}
+}
+
+// stopChanging refuses all further changes, after the one that is being made.
+func (r *router) stopChanging() {
+	r.changing.Lock()
+	r.moved = true
+	r.changing.Unlock()
 }
 
 // drainAll waits until no request is under way on any target, and cuts those that are left when ctx ends.
