@@ -1,0 +1,106 @@
+// Package builder turns a Snapshot and a Source into a Release, streaming the log.
+package builder
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/client"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// Snapshot is one commit's tree.
+type Snapshot interface {
+	// Entries lists every file in path order, symlinks and submodules among them, directories not.
+	Entries() ([]store.TreeEntry, error)
+	// Open reads the file, or the target of the symlink, at a path of Entries. It is called from several goroutines.
+	Open(path string) (io.ReadCloser, error)
+}
+
+// Limits bounds what one build may use where the engine can hold a build to it. Zero means the default.
+type Limits struct {
+	Memory store.Bytes // default: three quarters of the host's memory
+	CPUs   float64     // default: all of the host's but a quarter of one
+}
+
+// Options is what a Builder needs.
+type Options struct {
+	Docker    *client.Client // first used by the first image build: the engine may be absent until then
+	SitesDir  string         // where site objects and release trees live
+	ServerID  string         // value of store.LabelData on every image
+	Snapshots func(ctx context.Context, app, sha string) (Snapshot, error)
+	Limits    Limits
+	Logger    *slog.Logger // nil: the default one
+}
+
+// Builder builds images and sites. It is safe for concurrent use.
+type Builder struct {
+	docker    *client.Client
+	serverID  string
+	snapshots func(ctx context.Context, app, sha string) (Snapshot, error)
+	limits    Limits
+	logger    *slog.Logger
+	sites     *siteStore
+}
+
+// New makes a Builder without talking to Docker.
+func New(options Options) *Builder {
+	b := &Builder{
+		docker: options.Docker, serverID: options.ServerID, snapshots: options.Snapshots,
+		limits: options.Limits, logger: options.Logger, sites: &siteStore{dir: options.SitesDir},
+	}
+	if b.logger == nil {
+		b.logger = slog.Default()
+	}
+	return b
+}
+
+// Build turns a commit into an artefact; it can be repeated for the same deployment. What is the user's fault is a
+// Problem with store.CodeFailed. The log gets one line at a time, without colour and without the build secrets.
+func (b *Builder) Build(ctx context.Context, request store.BuildRequest, log func(line string)) (store.Artefact, error) {
+	switch config := request.Config.(type) {
+	case *store.DockerfileConfig:
+		snapshot, err := b.snapshots(ctx, request.App, request.SHA)
+		if err != nil {
+			return store.Artefact{}, err
+		}
+		return b.buildImage(ctx, request, config, snapshot, log)
+	case *store.StaticConfig:
+		if config.Mode == "deno" {
+			return store.Artefact{}, unsupported("mode deno of a static app is")
+		}
+		if config.Build != nil {
+			return store.Artefact{}, unsupported("building a static app's files is")
+		}
+		snapshot, err := b.snapshots(ctx, request.App, request.SHA)
+		if err != nil {
+			return store.Artefact{}, err
+		}
+		return b.buildSite(ctx, request, config, snapshot, log)
+	case *store.ImageConfig:
+		return store.Artefact{}, unsupported("source image is")
+	case *store.ComposeConfig:
+		return store.Artefact{}, unsupported("source compose is")
+	}
+	return store.Artefact{}, store.Problemf(store.CodeErrored, "source %T has no builder", request.Config)
+}
+
+func unsupported(what string) error {
+	return store.Problemf(store.CodeFailed, "%s not supported yet by this version", what).
+		WithHint("shipgate app create NAME --source dockerfile --host HOST")
+}
+
+// ImagePresent says whether the engine still has the image of a release.
+func (b *Builder) ImagePresent(ctx context.Context, image string) (bool, error) {
+	_, err := b.docker.ImageInspect(ctx, image)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, b.engineProblem("look for image "+image, err)
+	}
+	return true, nil
+}

@@ -1,0 +1,211 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	buildkit "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/session/secrets/secretsprovider"
+	"github.com/moby/buildkit/util/progress/progressui"
+	"github.com/tonistiigi/fsutil"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+const defaultDockerfile = "Dockerfile"
+
+// imageBuild is one build of a Dockerfile.
+type imageBuild struct {
+	*Builder
+	request    store.BuildRequest
+	config     *store.DockerfileConfig
+	context    *buildContext
+	dockerfile string // relative to the context
+	secrets    map[string][]byte
+	log        *lineLog
+
+	port  int
+	limit string // what holds the build's steps, in words
+	// fault is what the frontend met, in its own types; the engine hands on only the text.
+	fault error
+}
+
+func (b *Builder) buildImage(ctx context.Context, request store.BuildRequest, config *store.DockerfileConfig, snapshot Snapshot, log func(string)) (store.Artefact, error) {
+	build := &imageBuild{Builder: b, request: request, config: config}
+	if err := build.prepare(snapshot, log); err != nil {
+		return store.Artefact{}, err
+	}
+	if _, err := b.docker.Ping(ctx); err != nil {
+		return store.Artefact{}, b.engineProblem("ask the engine", err)
+	}
+	image, err := build.solve(ctx)
+	if vanished(err) && ctx.Err() == nil {
+		build.log.say("building once more: a cached image was removed in mid-build (%v)", err)
+		image, err = build.solve(ctx)
+	}
+	if err != nil {
+		return store.Artefact{}, build.explain(ctx, err)
+	}
+	return store.Artefact{Image: image, ImageTag: build.tag(), Port: build.port}, nil
+}
+
+// prepare refuses what can be known to be wrong without the engine.
+func (i *imageBuild) prepare(snapshot Snapshot, log func(string)) error {
+	files, err := newTree(snapshot)
+	if err != nil {
+		return err
+	}
+	if i.context, err = newBuildContext(files, i.config.Context); err != nil {
+		return err
+	}
+	definition, err := i.findDockerfile()
+	if err != nil {
+		return err
+	}
+	if err := i.context.check(i.dockerfile); err != nil {
+		return err
+	}
+	if i.secrets, err = secretsOf(i.request, i.config); err != nil {
+		return err
+	}
+	i.log = newLineLog(log, i.secrets)
+	if syntax, _, _, found := parser.DetectSyntax(definition); found {
+		i.log.say("# syntax=%s is ignored: the Dockerfile is read by shipgate itself", syntax)
+	}
+	return nil
+}
+
+// findDockerfile reads the Dockerfile. As Docker does, it takes one in lower case where none was named.
+func (i *imageBuild) findDockerfile() ([]byte, error) {
+	i.dockerfile = path.Clean(i.config.Dockerfile)
+	if i.config.Dockerfile == "" {
+		i.dockerfile = defaultDockerfile
+	}
+	n, err := i.context.resolve(i.dockerfile)
+	if err != nil && path.Base(i.dockerfile) == defaultDockerfile {
+		n, err = i.context.resolve(path.Join(path.Dir(i.dockerfile), strings.ToLower(defaultDockerfile)))
+	}
+	if err != nil {
+		return nil, store.Problemf(store.CodeFailed, "there is no %s in the commit", path.Join(i.config.Context, i.dockerfile)).
+			WithHint("git add %s, or say where it is: shipgate app update %s --config-json FILE", path.Join(i.config.Context, i.dockerfile), i.request.App)
+	}
+	return i.context.tree.read(n, 1<<20)
+}
+
+func secretsOf(request store.BuildRequest, config *store.DockerfileConfig) (map[string][]byte, error) {
+	secrets := map[string][]byte{}
+	for _, name := range config.BuildSecrets {
+		value, set := request.Env[name]
+		if !set {
+			return nil, store.Problemf(store.CodeFailed, "build secret %s is not in the app's env", name).
+				WithHint("shipgate env %s set %s=VALUE", request.App, name)
+		}
+		secrets[name] = []byte(value)
+	}
+	return secrets, nil
+}
+
+// solve runs the build and gives the image's id. It returns when the engine has ended the build, also a cancelled one.
+func (i *imageBuild) solve(ctx context.Context) (string, error) {
+	connection, err := i.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer connection.Close()
+	display, err := progressui.NewDisplay(i.log, progressui.PlainMode)
+	if err != nil {
+		return "", fmt.Errorf("show progress: %w", err)
+	}
+	i.fault = nil
+	progress := make(chan *buildkit.SolveStatus)
+	var shown sync.WaitGroup
+	shown.Go(func() {
+		// It ends when the build closes the channel; a cancelled build has its last lines too.
+		_, _ = display.UpdateFrom(context.WithoutCancel(ctx), progress)
+	})
+	response, err := connection.Build(ctx, i.options(), "shipgate", i.frontend, progress)
+	shown.Wait()
+	i.log.flush()
+	if err != nil {
+		return "", err
+	}
+	return response.ExporterResponse[exptypes.ExporterImageDigestKey], nil
+}
+
+// connect opens BuildKit inside the engine: https://docs.docker.com/reference/api/engine/ (the session and grpc endpoints).
+func (b *Builder) connect(ctx context.Context) (*buildkit.Client, error) {
+	grpc := func(ctx context.Context, _ string) (net.Conn, error) {
+		return b.docker.DialHijack(ctx, "/grpc", "h2c", nil)
+	}
+	session := func(ctx context.Context, proto string, meta map[string][]string) (net.Conn, error) {
+		return b.docker.DialHijack(ctx, "/session", proto, meta)
+	}
+	connection, err := buildkit.New(ctx, "", buildkit.WithContextDialer(grpc), buildkit.WithSessionDialer(session))
+	if err != nil {
+		return nil, fmt.Errorf("connect to BuildKit: %w", err)
+	}
+	return connection, nil
+}
+
+func (i *imageBuild) options() buildkit.SolveOpt {
+	return buildkit.SolveOpt{
+		Exports:       []buildkit.ExportEntry{{Type: "moby", Attrs: map[string]string{"name": i.tag()}}},
+		LocalMounts:   map[string]fsutil.FS{"context": i.context, "dockerfile": i.context},
+		SharedKey:     strings.Join([]string{i.serverID, i.request.App, i.config.Context}, ":"),
+		FrontendAttrs: i.attributes(),
+		Session:       []session.Attachable{secretsprovider.FromMap(i.secrets)},
+	}
+}
+
+func (i *imageBuild) attributes() map[string]string {
+	attributes := map[string]string{
+		"filename":                       i.dockerfile,
+		"target":                         i.config.Target,
+		"cmdline":                        "shipgate", // keeps the frontend from pulling another one that a # syntax= line names
+		"label:" + store.LabelApp:        i.request.App,
+		"label:" + store.LabelDeployment: strconv.FormatInt(i.request.Deployment, 10),
+		"label:" + store.LabelData:       i.serverID,
+	}
+	for name, value := range i.config.BuildArgs {
+		attributes["build-arg:"+name] = value
+	}
+	return attributes
+}
+
+func (i *imageBuild) tag() string {
+	return fmt.Sprintf("shipgate/%s:%d", i.request.App, i.request.Deployment)
+}
+
+// choosePort gives where the image listens: what the app says, else the one TCP port the image exposes.
+func choosePort(app string, configured int, exposed map[string]struct{}) (int, error) {
+	if configured != 0 {
+		return configured, nil
+	}
+	var ports []int
+	for _, name := range slices.Sorted(maps.Keys(exposed)) {
+		number, protocol, _ := strings.Cut(name, "/")
+		if port, err := strconv.Atoi(number); err == nil && (protocol == "tcp" || protocol == "") {
+			ports = append(ports, port)
+		}
+	}
+	slices.Sort(ports)
+	switch ports = slices.Compact(ports); len(ports) {
+	case 0:
+		return 0, store.Problemf(store.CodeFailed, "the image says no port: the Dockerfile has no EXPOSE, and the app no port").
+			WithHint("write EXPOSE 8080 in the Dockerfile, or: shipgate app update %s --port 8080", app)
+	case 1:
+		return ports[0], nil
+	}
+	return 0, store.Problemf(store.CodeFailed, "the image exposes several ports, %s, and the app does not say which", strings.Trim(fmt.Sprint(ports), "[]")).
+		WithHint("shipgate app update %s --port %d", app, ports[0])
+}

@@ -1,0 +1,143 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/docker/go-units"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+const maxSiteFiles = 1_000_000 // symlinked directories can unfold to any number
+
+// siteFile is one file of a site: a path in the site and the file of the commit that stands there.
+type siteFile struct {
+	path string
+	node *node
+}
+
+// siteBuild collects what a site publishes.
+type siteBuild struct {
+	tree    *tree
+	log     *lineLog
+	files   []siteFile
+	hidden  int     // dotfiles left out
+	above   []*node // the directories that the walk is in
+	refused error   // what makes the site impossible
+}
+
+func (b *Builder) buildSite(ctx context.Context, request store.BuildRequest, config *store.StaticConfig, snapshot Snapshot, log func(string)) (store.Artefact, error) {
+	build := &siteBuild{log: newLineLog(log, nil)}
+	if err := build.collect(config, snapshot); err != nil {
+		return store.Artefact{}, err
+	}
+	if err := b.sites.sweep(); err != nil {
+		return store.Artefact{}, err
+	}
+	made, err := b.sites.publish(ctx, request, build)
+	if err != nil {
+		return store.Artefact{}, diskProblem(b.sites.dir, err)
+	}
+	build.log.say("%d files, %s; %d new, %s", len(build.files), size(made.total), made.fresh, size(made.written))
+	return store.Artefact{Site: path.Join("releases", request.App, strconv.FormatInt(request.Deployment, 10))}, nil
+}
+
+func size(bytes int64) string { return units.BytesSize(float64(bytes)) }
+
+// collect finds the files to publish.
+func (s *siteBuild) collect(config *store.StaticConfig, snapshot Snapshot) error {
+	var err error
+	if s.tree, err = newTree(snapshot); err != nil {
+		return err
+	}
+	directory := path.Clean(config.PublishDir)
+	root, err := s.tree.resolve(directory)
+	if err != nil || !root.isDirectory() {
+		return store.Problemf(store.CodeFailed, "publish_dir %s is not a directory of the commit", directory).
+			WithHint("commit it, or name another: shipgate app update NAME --publish-dir DIR")
+	}
+	if s.walk(root, ""); s.refused != nil {
+		return s.refused
+	}
+	if len(s.files) == 0 {
+		return store.Problemf(store.CodeFailed, "publish_dir %s has no files to publish", directory).
+			WithHint("commit an index.html there, or name another: shipgate app update NAME --publish-dir DIR")
+	}
+	if s.hidden > 0 {
+		s.log.say("%d dotfiles are left out", s.hidden)
+	}
+	if index := root.child("index.html"); index == nil {
+		s.log.say("there is no index.html in %s: / will answer 404", directory)
+	}
+	return nil
+}
+
+func (s *siteBuild) walk(directory *node, prefix string) {
+	s.above = append(s.above, directory)
+	defer func() { s.above = s.above[:len(s.above)-1] }()
+	for _, child := range directory.children {
+		// Only the root's .well-known is public by its purpose (RFC 8615).
+		if strings.HasPrefix(child.name(), ".") && prefix+child.name() != ".well-known" {
+			s.hidden++
+			continue
+		}
+		if s.add(child, prefix+child.name()); s.refused != nil {
+			return
+		}
+	}
+}
+
+func (s *siteBuild) add(n *node, at string) {
+	target := n
+	if n.Mode == store.ModeSymlink {
+		var err error
+		if target, err = s.tree.resolve(n.Path); err != nil {
+			s.log.say("symlink %s is left out: %v", n.Path, err)
+			return
+		}
+	}
+	switch {
+	case target.Mode == store.ModeSubmodule:
+		s.refused = submoduleProblem(target.Path)
+	case target.isDirectory():
+		for _, above := range s.above {
+			if above == target {
+				s.log.say("symlink %s is left out: %v", n.Path, errLoop)
+				return
+			}
+		}
+		s.walk(target, at+"/")
+	case len(s.files) == maxSiteFiles:
+		s.refused = store.Problemf(store.CodeFailed, "the site has more than %d files", maxSiteFiles)
+	default:
+		s.files = append(s.files, siteFile{at, target})
+	}
+}
+
+// diskProblem makes a full disk a Problem.
+func diskProblem(dir string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return store.Problemf(store.CodeErrored, "no space is left on the disk of %s", dir).WithHint("df -h %s", dir)
+	}
+	return err
+}
+
+// sweep removes what builds that died left behind. It is done once, before the first build of the process.
+func (s *siteStore) sweep() error {
+	s.sweeping.Do(func() {
+		if err := os.RemoveAll(s.temporary()); err != nil {
+			s.sweepError = fmt.Errorf("sweep dead builds: %w", err)
+		}
+	})
+	return s.sweepError
+}
+
+func (s *siteStore) temporary() string { return filepath.Join(s.dir, "tmp") }
