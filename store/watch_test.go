@@ -67,7 +67,7 @@ func TestWatchHoldsOneTokenAndStopFrees(t *testing.T) {
 	}
 	check(t, s.Log(t.Context(), all[1].ID, Event{Kind: "log"}))
 	if len(mine) != 1 || len(yours) != 1 {
-		t.Errorf("tokens: %d and %d, want 1 and 1", len(mine), len(yours))
+		t.Fatalf("tokens: %d and %d, want 1 and 1", len(mine), len(yours))
 	}
 	<-mine
 	<-yours
