@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -99,7 +100,7 @@ func (a *attempt) await(ctx context.Context, probed <-chan trial, health *docker
 		case event, open := <-a.watched:
 			switch {
 			case !open:
-				return result, nil, fmt.Errorf("watch new container: %w", context.Cause(ctx))
+				return result, nil, errors.New("watch new container: the engine tells no more")
 			case event.Kind == store.ContainerHealthy:
 				health.waiting = false
 			default:
@@ -109,7 +110,24 @@ func (a *attempt) await(ctx context.Context, probed <-chan trial, health *docker
 			return result, nil, nil
 		}
 	}
-	return result, nil, nil
+	return result, a.endedMeanwhile(), nil
+}
+
+// endedMeanwhile gives the event that came at the same moment as the probe's good result, if one did.
+func (a *attempt) endedMeanwhile() *store.ContainerEvent {
+	for {
+		select {
+		case event, open := <-a.watched:
+			if open && event.Kind == store.ContainerHealthy {
+				continue
+			}
+			if open {
+				return &event
+			}
+		default:
+		}
+		return nil
+	}
 }
 
 // probeAndLive probes; without a health check the container must also have lived for the liveness window, which runs
@@ -126,90 +144,99 @@ func (a *attempt) probeAndLive(ctx context.Context, probe Probe, successes int) 
 }
 
 func (a *attempt) sayPassed(ctx context.Context, probe Probe, result trial) {
-	took := result.took.Round(time.Millisecond)
+	took := milliseconds(result.took)
 	if probe.Path == "" {
-		a.say(ctx, "gate", "accepts connections after %s and lived for %s", took, a.config.Shared().Liveness.Or(store.DefaultLiveness))
+		lived := a.config.Shared().Liveness.Or(store.DefaultLiveness)
+		a.say(ctx, "gate", "port %d accepts connections after %s; lived for %s", a.release.Artefact.Port, took, seconds0(lived))
 		return
 	}
 	a.say(ctx, "gate", "GET %s → %s after %s (%s)", probe.Path, result.last.Text, took, probes(result.probes))
 }
 
-// explainEnd says why a container ended before it was healthy, with the last lines it wrote.
+// explainEnd says why a container ended before it was healthy, and then shows the last lines it wrote.
 func (a *attempt) explainEnd(ctx context.Context, event store.ContainerEvent) error {
-	diagnosis, err := a.diagnose(ctx)
-	if err != nil {
-		return err
-	}
-	hint := a.sprintf("shipgate logs %s --deployment %d", a.d.App, a.d.ID)
-	switch {
-	case event.Kind == store.ContainerOOM || diagnosis.OOMKilled:
-		a.say(ctx, "gate", "the container ran out of memory")
-		return store.Problemf(store.CodeFailed, "the container ran out of memory").
-			WithHint("give it more: shipgate app update %s --memory 512m", a.d.App)
-	case event.Kind == store.ContainerUnhealthy:
-		a.say(ctx, "gate", "the image's HEALTHCHECK says unhealthy")
-		return store.Problemf(store.CodeFailed, "health check failed: the image's HEALTHCHECK says unhealthy").WithHint("%s", hint)
-	case event.Kind == store.ContainerRemoved:
+	if event.Kind == store.ContainerRemoved {
 		return store.Problemf(store.CodeErrored, "the container was removed by somebody else while it started").
 			WithHint("shipgate deploy %s", a.d.App)
 	}
-	a.say(ctx, "gate", "the container exited with code %d", event.ExitCode)
-	return store.Problemf(store.CodeFailed, "the container exited with code %d", event.ExitCode).WithHint("%s", hint)
+	diagnosis := a.diagnose(ctx)
+	problem := store.Problemf(store.CodeFailed, "the container exited with code %d", event.ExitCode).WithHint("%s", a.logsHint())
+	text := problem.Message
+	switch {
+	case event.Kind == store.ContainerOOM || diagnosis.OOMKilled:
+		text = "the container ran out of memory"
+		problem = store.Problemf(store.CodeFailed, "%s", text).WithHint("give it more: shipgate app update %s --memory 512m", a.d.App)
+	case event.Kind == store.ContainerUnhealthy:
+		text = "the image's HEALTHCHECK says unhealthy"
+		problem = store.Problemf(store.CodeFailed, "health check failed: %s", text).WithHint("%s", a.logsHint())
+	}
+	a.say(ctx, "gate", "%s", text)
+	a.sayLog(ctx, diagnosis.Log)
+	return problem
 }
 
 // explainTimeout says what was wrong with the last answers, and where the app listens instead when that can be seen.
 func (a *attempt) explainTimeout(ctx context.Context, probe Probe, result trial, timeout time.Duration) error {
-	diagnosis, err := a.diagnose(ctx)
-	if err != nil {
-		return err
-	}
+	diagnosis := a.diagnose(ctx)
 	port := a.release.Artefact.Port
-	if text, hint := listeningElsewhere(diagnosis.Listening, port, a.d.App); text != "" {
-		a.say(ctx, "gate", "%s", text)
-		return store.Problemf(store.CodeFailed, "%s", text).WithHint("%s", hint)
-	}
-	hint := a.sprintf("shipgate logs %s --deployment %d", a.d.App, a.d.ID)
-	if probe.Path == "" {
-		a.say(ctx, "gate", "port %d: %s for %s (%s)", port, result.last.Text, timeout, probes(result.probes))
-		return store.Problemf(store.CodeFailed, "port %d: %s after %s", port, result.last.Text, seconds0(timeout)).WithHint("%s", hint)
-	}
-	text := a.sprintf("GET %s → %s for %s (%s)", probe.Path, result.last.Text, seconds0(timeout), probes(result.probes))
-	if result.last.Body != "" {
-		text += a.sprintf("; last answer: %q", result.last.Body)
+	text, hint := listeningElsewhere(diagnosis.Listening, port, a.d.App)
+	problem := store.Problemf(store.CodeFailed, "%s", text).WithHint("%s", hint)
+	switch asked := fmt.Sprintf("port %d", port); {
+	case text != "":
+	case probe.Path == "":
+		text = fmt.Sprintf("%s: %s for %s (%s)", asked, result.last.Text, seconds0(timeout), probes(result.probes))
+		problem = store.Problemf(store.CodeFailed, "%s: %s after %s", asked, result.last.Text, seconds0(timeout)).WithHint("%s", a.logsHint())
+	default:
+		asked = "GET " + probe.Path
+		text = fmt.Sprintf("%s → %s for %s (%s)", asked, result.last.Text, seconds0(timeout), probes(result.probes))
+		if result.last.Body != "" {
+			text += fmt.Sprintf("; last answer: %q", result.last.Body)
+		}
+		problem = store.Problemf(store.CodeFailed, "health check failed: %s: %s after %s", asked, result.last.Text, seconds0(timeout)).
+			WithHint("%s", a.logsHint())
 	}
 	a.say(ctx, "gate", "%s", text)
-	return store.Problemf(store.CodeFailed, "health check failed: GET %s: %s after %s", probe.Path, result.last.Text, seconds0(timeout)).
-		WithHint("%s", hint)
+	a.sayLog(ctx, diagnosis.Log)
+	return problem
 }
 
 func (a *attempt) explainHealthcheck(ctx context.Context, timeout time.Duration) error {
-	if _, err := a.diagnose(ctx); err != nil {
-		return err
-	}
-	return store.Problemf(store.CodeFailed, "health check failed: the image's HEALTHCHECK was not healthy after %s", seconds0(timeout)).
-		WithHint("shipgate logs %s --deployment %d", a.d.App, a.d.ID)
+	text := fmt.Sprintf("the image's HEALTHCHECK was not healthy after %s", seconds0(timeout))
+	diagnosis := a.diagnose(ctx)
+	a.say(ctx, "gate", "%s", text)
+	a.sayLog(ctx, diagnosis.Log)
+	return store.Problemf(store.CodeFailed, "health check failed: %s", text).WithHint("%s", a.logsHint())
 }
 
-// diagnose looks at the container while it is still there, and puts its last lines into the history.
-func (a *attempt) diagnose(ctx context.Context) (store.Diagnosis, error) {
+func (a *attempt) logsHint() string {
+	return fmt.Sprintf("shipgate logs %s --deployment %d", a.d.App, a.d.ID)
+}
+
+// diagnose looks at the container while it is still there. What is known without it is worth a verdict, too.
+func (a *attempt) diagnose(ctx context.Context) store.Diagnosis {
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
 	diagnosis, err := a.Engine.Diagnose(bounded, a.d.Container, logLines)
 	if err != nil {
-		return store.Diagnosis{}, fmt.Errorf("look at new container: %w", err)
+		a.logger.Warn("look at new container", "container", a.d.Container, "error", err)
+		return store.Diagnosis{}
 	}
-	if len(diagnosis.Log) == 0 {
+	return diagnosis
+}
+
+// sayLog puts the container's last lines into the history.
+func (a *attempt) sayLog(ctx context.Context, lines []string) {
+	if len(lines) == 0 {
 		a.say(ctx, "log", "(%s wrote nothing)", a.d.Container)
-		return diagnosis, nil
+		return
 	}
 	events := []store.Event{{Kind: "log", Text: a.sprintf("(last %d lines of %s)", logLines, a.d.Container)}}
-	for _, line := range diagnosis.Log {
+	for _, line := range lines {
 		events = append(events, store.Event{Kind: "log", Text: a.masked.Replace(line)})
 	}
-	if err := a.Store.Log(ctx, a.d.ID, events...); err != nil {
-		return store.Diagnosis{}, err
+	if err := a.Store.Log(context.WithoutCancel(ctx), a.d.ID, events...); err != nil {
+		a.logger.Error("write event", "error", err)
 	}
-	return diagnosis, nil
 }
 
 // listeningElsewhere explains a port that refuses connections by the sockets the app does listen on.
@@ -239,6 +266,9 @@ func probes(n int) string {
 	}
 	return fmt.Sprintf("%d probes", n)
 }
+
+// milliseconds writes a time in which something answered.
+func milliseconds(d time.Duration) string { return fmt.Sprintf("%d ms", d.Milliseconds()) }
 
 // seconds0 writes a configured time, which has no meaningful fractions most of the time.
 func seconds0(d time.Duration) string {

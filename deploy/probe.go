@@ -126,8 +126,8 @@ func (a *attempt) probeOf() (probe Probe, successes int, timeout time.Duration) 
 	probe = Probe{Address: a.d.Address}
 	timeout = store.DefaultHealthTimeout
 	check := a.config.Shared().Healthcheck
-	if check == nil {
-		return probe, 1, timeout
+	if check == nil { // the window may be longer than the time it has to begin listening
+		return probe, 1, timeout + a.config.Shared().Liveness.Or(store.DefaultLiveness)
 	}
 	probe.Path, probe.Host, probe.Status = check.Path, check.Host, check.Status
 	if probe.Host == "" && len(a.app.Hosts) > 0 {
