@@ -67,13 +67,21 @@ func (a *attempt) useRelease(ctx context.Context, id int64) (err error) {
 	return err
 }
 
-// maskOf hides the app's secret values. Very short ones would hide half of every log.
+// maskOf hides the app's secret values: whole, and line by line, as a log shows a key file. Very short ones would hide half
+// of every log. Longer ones come first, or one that another begins with would leave the rest of that in sight.
 func maskOf(env map[string]string) *strings.Replacer {
-	var pairs []string
+	var secrets []string
 	for _, value := range env {
-		if len(value) >= 8 {
-			pairs = append(pairs, value, "****")
+		for _, secret := range append(strings.Split(value, "\n"), value) {
+			if secret = strings.TrimSpace(secret); len(secret) >= 8 {
+				secrets = append(secrets, secret)
+			}
 		}
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, secret := range secrets {
+		pairs = append(pairs, secret, "****")
 	}
 	return strings.NewReplacer(pairs...)
 }

@@ -43,8 +43,12 @@ func (r *Runner) run(ctx context.Context, id int64, logger *slog.Logger) error {
 	return nil
 }
 
-// do works on one transition. Undoing needs nothing that could be unreadable.
+// do works on one transition. Undoing needs nothing that could be unreadable. A cancellation that was accepted counts,
+// also when the step it was to stop was faster: until the router is asked, all can be undone.
 func (a *attempt) do(ctx context.Context, t transition) (store.Change, error) {
+	if a.d.CancelAsked && t.from.CanUndo() {
+		return store.Change{}, errCancelAsked
+	}
 	if t.from != store.StepUndoing {
 		if err := a.load(ctx); err != nil {
 			return store.Change{}, err
@@ -93,8 +97,8 @@ func (a *attempt) failure(ctx context.Context, at store.Step, err error) (store.
 		return store.Change{}, errors.Join(err, a.root.Err())
 	}
 	change := a.verdictOf(err)
-	if errors.Is(context.Cause(ctx), errCancelAsked) && at.CanCancel() {
-		change.Verdict, change.Reason, change.Hint = store.Cancelled, "cancelled on request", ""
+	if errors.Is(err, errCancelAsked) || (at.CanCancel() && errors.Is(context.Cause(ctx), errCancelAsked)) {
+		change = store.Change{Verdict: store.Cancelled, Reason: "cancelled on request"}
 	}
 	return change, nil
 }
@@ -108,10 +112,10 @@ func (a *attempt) verdictOf(err error) store.Change {
 			Verdict: store.Errored,
 			Reason:  a.sprintf("internal error, see deployment %d", a.d.ID),
 			Hint:    a.sprintf("shipgate show %d", a.d.ID),
-			Events:  []store.Event{{Kind: "note", Text: err.Error()}},
+			Events:  []store.Event{{Kind: "note", Text: a.masked.Replace(err.Error())}},
 		}
 	}
-	change := store.Change{Verdict: store.Errored, Reason: problem.Message, Hint: problem.Hint}
+	change := store.Change{Verdict: store.Errored, Reason: a.masked.Replace(problem.Message), Hint: problem.Hint}
 	switch problem.Code {
 	case store.CodeFailed, store.CodeUsage, store.CodeNotFound, store.CodeConflict:
 		change.Verdict = store.Failed
