@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -58,25 +59,38 @@ func (a *attempt) buildArtefact(ctx context.Context) (store.Artefact, error) {
 	}
 	defer func() { <-a.builds }()
 	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, store.DefaultBuildTimeout)
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Build)
 	defer cancel()
-	lines := a.newLineLog("build")
-	artefact, err := a.Builder.Build(bounded, store.BuildRequest{
-		App: a.d.App, Deployment: a.d.ID, SHA: a.d.SHA, Config: a.config, Env: a.env,
-	}, lines.add)
-	lines.close()
+	artefact, err := a.runBuilder(bounded)
 	if err != nil && errors.Is(bounded.Err(), context.DeadlineExceeded) {
-		return store.Artefact{}, store.Problemf(store.CodeFailed, "build took longer than %s", store.DefaultBuildTimeout)
+		return store.Artefact{}, store.Problemf(store.CodeFailed, "the build took longer than %s", seconds0(a.Patience.Build))
 	}
 	if err != nil {
 		return store.Artefact{}, err
 	}
-	what := artefact.Image
-	if artefact.Site != "" {
-		what = artefact.Site
-	}
-	a.say(ctx, "build", "done in %s · %s", seconds(time.Since(began)), what[:min(len(what), 71)])
+	a.say(ctx, "build", "done in %s · %s", seconds(time.Since(began)), shortArtefact(artefact))
 	return artefact, nil
+}
+
+// runBuilder has the last line of the build in the history before anything that follows.
+func (a *attempt) runBuilder(ctx context.Context) (store.Artefact, error) {
+	lines := a.newLineLog("build")
+	defer lines.close()
+	return a.Builder.Build(ctx, store.BuildRequest{
+		App: a.d.App, Deployment: a.d.ID, SHA: a.d.SHA, Config: a.config, Env: a.env,
+	}, lines.add)
+}
+
+// shortArtefact names an image by the first digits of its digest, as a commit is named.
+func shortArtefact(artefact store.Artefact) string {
+	digest, isDigest := strings.CutPrefix(artefact.Image, "sha256:")
+	switch {
+	case artefact.Site != "":
+		return artefact.Site
+	case isDigest && len(digest) > 6:
+		return "sha256:" + digest[:6] + "…"
+	}
+	return artefact.Image
 }
 
 func (a *attempt) takeBuildSlot(ctx context.Context) error {

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -26,7 +27,7 @@ func (r *Runner) Rollback(ctx context.Context, app string, to int64) (store.Depl
 		App: app, Trigger: store.TriggerRollback, SHA: goal.SHA, Ref: branch, Subject: goal.Subject,
 		Release: goal.Release, RollbackOf: goal.ID,
 	}
-	if tip != "" && tip != goal.SHA {
+	if tip != "" { // also when it is there already: what runs now may move it before
 		request.Updates = []store.RefUpdate{{Name: branch, Old: tip, New: goal.SHA}}
 	}
 	return r.Store.Enqueue(ctx, request)
@@ -69,17 +70,39 @@ func (r *Runner) rollbackTo(ctx context.Context, app string, to int64) (store.De
 	return d, nil
 }
 
-// Reroute gives the router the app's present hosts. An app that was never live has no route yet.
+// Reroute gives the router the app's present hosts. The target stays: a deployment may have moved it already and not be
+// live yet. An app that was never live has no route yet, and one that is being recreated gets it from its deployment.
 func (r *Runner) Reroute(ctx context.Context, app string) error {
-	workload, err := r.Store.App(ctx, app)
-	if err != nil {
-		return err
-	}
+	defer r.lockRoute(app)()
 	live, found, err := r.Store.Live(ctx, app)
 	if err != nil || !found {
 		return err
 	}
-	return r.applyRoute(ctx, workload, live.Target)
+	if held, err := r.mayBeHeld(ctx, app); err != nil || held {
+		return err
+	}
+	routes, err := r.Router.Routes(ctx)
+	if err != nil {
+		return fmt.Errorf("read routes: %w", err)
+	}
+	target := live.Target
+	for _, route := range routes {
+		if route.App == app {
+			target = route.Target
+		}
+	}
+	return r.applyLocked(ctx, app, target)
+}
+
+// mayBeHeld says whether a deployment of the app is between parking its requests and letting them go.
+func (r *Runner) mayBeHeld(ctx context.Context, app string) (bool, error) {
+	unfinished, err := r.Store.Unfinished(ctx, app)
+	if err != nil || len(unfinished) == 0 {
+		return false, err
+	}
+	d := unfinished[0]
+	held := []store.Step{store.StepBuilt, store.StepHeld, store.StepStopped, store.StepStarted, store.StepHealthy, store.StepUndoing}
+	return d.Strategy == store.Recreate && slices.Contains(held, d.Step), nil
 }
 
 // Destroy ends the app's deployments and removes its route and containers. Volumes and images stay.
@@ -90,19 +113,7 @@ func (r *Runner) Destroy(ctx context.Context, app string) error {
 	if err := r.Router.Remove(ctx, app); err != nil {
 		return fmt.Errorf("remove route: %w", err)
 	}
-	containers, err := r.Engine.List(ctx, app)
-	if err != nil {
-		return fmt.Errorf("list containers: %w", err)
-	}
-	for _, container := range containers {
-		if err := r.Engine.Stop(ctx, container.Name, store.DefaultStopGrace); err != nil {
-			return fmt.Errorf("stop container %s: %w", container.Name, err)
-		}
-		if err := r.discard(ctx, container); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.removeAllBut(ctx, app, 0, store.DefaultStopGrace)
 }
 
 // endLane asks every deployment of the app to stop and waits until all have their end.

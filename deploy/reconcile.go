@@ -5,37 +5,39 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/shipgate/shipgate/store"
 )
 
-// removeAllBut stops and removes every container of the app except the one of the deployment that is live.
-func (a *attempt) removeAllBut(ctx context.Context, live int64) error {
-	containers, err := a.Engine.List(ctx, a.d.App)
+// removeAllBut stops and removes every container of the app except the one of the deployment that is live, and gives
+// their addresses back, also those of containers that an earlier process removed before it died.
+func (r *Runner) removeAllBut(ctx context.Context, app string, live int64, grace time.Duration) error {
+	containers, err := r.Engine.List(ctx, app)
 	if err != nil {
 		return fmt.Errorf("list containers: %w", err)
 	}
-	grace := a.config.Shared().StopGrace.Or(store.DefaultStopGrace)
 	var trouble error
 	for _, container := range containers {
-		if container.Deployment == live {
-			continue
+		if container.Deployment != live {
+			trouble = errors.Join(trouble, r.discard(ctx, container, grace))
 		}
-		if err := a.Engine.Stop(ctx, container.Name, grace); err != nil {
-			trouble = errors.Join(trouble, fmt.Errorf("stop old container: %w", err))
-			continue
-		}
-		trouble = errors.Join(trouble, a.discard(ctx, container))
 	}
-	return trouble
+	if trouble != nil {
+		return trouble
+	}
+	return r.Store.FreeAddresses(ctx, app, live)
 }
 
-// discard removes a container that nothing needs and gives its address back.
-func (r *Runner) discard(ctx context.Context, container store.Container) error {
+// discard stops and removes a container that nothing needs.
+func (r *Runner) discard(ctx context.Context, container store.Container, grace time.Duration) error {
+	if err := r.Engine.Stop(ctx, container.Name, grace); err != nil {
+		return fmt.Errorf("stop container %s: %w", container.Name, err)
+	}
 	if err := r.Engine.Remove(ctx, container.Name); err != nil {
 		return fmt.Errorf("remove container %s: %w", container.Name, err)
 	}
-	return r.Store.FreeAddress(ctx, container.Deployment)
+	return nil
 }
 
 // reconcileRoutes gives the router the routes of all live deployments that it does not have as they should be.
@@ -63,21 +65,25 @@ func (r *Runner) reconcileRoutes(ctx context.Context) error {
 // reconcileRoute leaves an app alone that has a deployment at work: taking that up puts the route right, too.
 func (r *Runner) reconcileRoute(ctx context.Context, app store.App, routes []store.Route) error {
 	live, found, err := r.Store.Live(ctx, app.Name)
-	if err != nil || !found {
+	if err != nil {
 		return err
 	}
 	unfinished, err := r.Store.Unfinished(ctx, app.Name)
-	if err != nil || slices.ContainsFunc(unfinished, func(d store.Deployment) bool { return !d.StartedAt.IsZero() }) {
-		if err != nil || routed(routes, app.Name) {
-			return err
-		}
+	if err != nil {
+		return err
 	}
-	for _, route := range routes {
-		if route.App == app.Name && route.Target == live.Target && slices.Equal(route.Hosts, app.Hosts) {
-			return nil
-		}
+	working := len(unfinished) > 0 && !unfinished[0].StartedAt.IsZero()
+	switch {
+	case working && (!found || routed(routes, app.Name)):
+		return nil
+	case !found && routed(routes, app.Name):
+		return r.Router.Remove(ctx, app.Name)
+	case !found:
+		return nil
+	case inPlace(routes, app, live.Target):
+		return r.Router.Release(ctx, app.Name) // held by a deployment that could not say so in the end
 	}
-	if err := r.applyRoute(ctx, app, live.Target); err != nil {
+	if err := r.applyRoute(ctx, app.Name, live.Target); err != nil {
 		return fmt.Errorf("put route of %s right: %w", app.Name, err)
 	}
 	r.Logger.Info("put route right", "app", app.Name, "deployment", live.Deployment)
@@ -88,32 +94,71 @@ func routed(routes []store.Route, app string) bool {
 	return slices.ContainsFunc(routes, func(route store.Route) bool { return route.App == app })
 }
 
-// sweep removes the containers that an earlier process left behind and that no deployment at work will deal with.
-func (r *Runner) sweep(ctx context.Context) {
-	containers, err := r.Engine.List(ctx, "")
-	if err != nil {
-		if ctx.Err() == nil {
-			r.Logger.Warn("look for strays", "error", err)
-		}
-		return
-	}
-	for _, container := range containers {
-		stray, err := r.isStray(ctx, container)
-		if err == nil && stray {
-			err = r.discard(ctx, container)
-			r.Logger.Info("remove stray", "container", container.Name)
-		}
-		if err != nil && ctx.Err() == nil {
-			r.Logger.Warn("remove stray", "container", container.Name, "error", err)
-		}
-	}
+func inPlace(routes []store.Route, app store.App, target store.Target) bool {
+	return slices.ContainsFunc(routes, func(route store.Route) bool {
+		return route.App == app.Name && route.Target == target && slices.Equal(route.Hosts, app.Hosts)
+	})
 }
 
-func (r *Runner) isStray(ctx context.Context, container store.Container) (bool, error) {
-	unfinished, err := r.Store.Unfinished(ctx, container.App)
-	if err != nil || len(unfinished) > 0 {
-		return false, err
+// sweep makes the containers of apps without work those that should be: what an earlier process left behind is removed,
+// and what is live runs. It comes before the lanes, so that no deployment begins meanwhile.
+func (r *Runner) sweep(ctx context.Context) error {
+	containers, err := r.Engine.List(ctx, "")
+	if err != nil {
+		return fmt.Errorf("list containers: %w", err)
 	}
-	live, found, err := r.Store.Live(ctx, container.App)
-	return err == nil && (!found || live.Deployment != container.Deployment), err
+	apps, err := r.Store.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	var trouble error
+	for _, app := range apps {
+		trouble = errors.Join(trouble, r.sweepApp(ctx, app.Name, containers))
+	}
+	for _, container := range containers {
+		if !slices.ContainsFunc(apps, func(app store.App) bool { return app.Name == container.App }) {
+			trouble = errors.Join(trouble, r.discard(ctx, container, store.DefaultStopGrace))
+		}
+	}
+	return trouble
+}
+
+func (r *Runner) sweepApp(ctx context.Context, app string, containers []store.Container) error {
+	unfinished, err := r.Store.Unfinished(ctx, app)
+	if err != nil || len(unfinished) > 0 {
+		return err
+	}
+	live, found, err := r.Store.Live(ctx, app)
+	if err != nil {
+		return err
+	}
+	trouble := r.removeAllBut(ctx, app, live.Deployment, store.DefaultStopGrace)
+	runs := slices.ContainsFunc(containers, func(container store.Container) bool {
+		return container.Name == live.Container && container.Running
+	})
+	if found && live.Container != "" && !runs {
+		trouble = errors.Join(trouble, r.startLive(ctx, live))
+	}
+	return trouble
+}
+
+// startLive starts what is live and does not run: the engine was away when a failed deployment was to start it again.
+func (r *Runner) startLive(ctx context.Context, live store.Live) error {
+	d, err := r.Store.Deployment(ctx, live.Deployment)
+	if err != nil {
+		return err
+	}
+	a, err := r.newAttempt(ctx, d, r.Logger)
+	if err != nil {
+		return err
+	}
+	if err := a.load(ctx); err != nil {
+		return err
+	}
+	spec, err := a.spec()
+	if err != nil {
+		return err
+	}
+	r.Logger.Info("start what is live", "app", d.App, "deployment", d.ID, "container", spec.Name)
+	return r.Engine.Start(ctx, spec)
 }

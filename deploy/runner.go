@@ -32,9 +32,10 @@ type Options struct {
 
 // Patience bounds how long the runner keeps trying what does not work. Zero fields take the defaults.
 type Patience struct {
-	Engine time.Duration // one verb of the engine, and starting or stopping one container; default 1 min
-	Route  time.Duration // for the router to take a new target; default 1 min
-	Undo   time.Duration // for taking back what a failed deployment did; default 90 s
+	Build  time.Duration // one build; default store.DefaultBuildTimeout
+	Engine time.Duration // one verb of the engine, beyond the grace of a stop; default 1 min
+	Route  time.Duration // one verb of the router, beyond the limit of a drain; default 1 min
+	Undo   time.Duration // for the old version to answer again; default 90 s
 	Reap   time.Duration // for removing what the new version replaced; default 5 min
 }
 
@@ -43,12 +44,13 @@ type Runner struct {
 	Options
 	builds chan struct{}
 
-	mu     sync.Mutex
-	lanes  map[string]*lane
-	closed bool
-	work   sync.WaitGroup
-	stop   context.CancelFunc
-	root   context.Context // ends when the runner closes; the owner of every lane
+	mu      sync.Mutex
+	lanes   map[string]*lane
+	routing map[string]*sync.Mutex // one change of an app's route at a time
+	closed  bool
+	work    sync.WaitGroup
+	stop    context.CancelFunc
+	root    context.Context // ends when the runner closes; the owner of every lane
 }
 
 // lane says whether somebody asked for another look at the queue while one was going on.
@@ -71,6 +73,7 @@ func New(options Options) *Runner {
 		Options: options,
 		builds:  make(chan struct{}, max(1, options.BuildsAtOnce)),
 		lanes:   map[string]*lane{},
+		routing: map[string]*sync.Mutex{},
 		root:    root,
 		stop:    stop,
 	}
@@ -78,6 +81,7 @@ func New(options Options) *Runner {
 
 func (p Patience) withDefaults() Patience {
 	return Patience{
+		Build:  or(p.Build, store.DefaultBuildTimeout),
 		Engine: or(p.Engine, time.Minute),
 		Route:  or(p.Route, time.Minute),
 		Undo:   or(p.Undo, 90*time.Second),
@@ -96,16 +100,13 @@ func or(value, fallback time.Duration) time.Duration {
 // What cannot be put right now, because the engine is away, is logged and left to the next deployment.
 func (r *Runner) Start(ctx context.Context) error {
 	changed, unwatch := r.Store.Watch(store.QueueTopic)
-	if err := r.reconcileRoutes(ctx); err != nil {
-		r.Logger.Error("put routes right", "error", err)
-	}
+	r.reconcile(ctx)
 	if err := r.wakeLanes(ctx); err != nil {
 		unwatch()
 		return err
 	}
 	r.work.Go(func() {
 		defer unwatch()
-		r.sweep(r.root)
 		for {
 			select {
 			case <-r.root.Done():
@@ -118,6 +119,20 @@ func (r *Runner) Start(ctx context.Context) error {
 		}
 	})
 	return nil
+}
+
+// reconcile puts routes and containers right, each within its patience: a router or engine that hangs is not waited for.
+func (r *Runner) reconcile(ctx context.Context) {
+	routing, cancel := context.WithTimeout(ctx, r.Patience.Route)
+	defer cancel()
+	if err := r.reconcileRoutes(routing); err != nil {
+		r.Logger.Error("put routes right", "error", err)
+	}
+	sweeping, stop := context.WithTimeout(ctx, r.Patience.Engine)
+	defer stop()
+	if err := r.sweep(sweeping); err != nil {
+		r.Logger.Error("put containers right", "error", err)
+	}
 }
 
 // Close stops taking work and waits. Deployments that run stay where they are, for the next process to take up.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/shipgate/shipgate/store"
@@ -21,38 +22,48 @@ func (a *attempt) ensureHeld(ctx context.Context) error {
 		return err
 	}
 	shared := a.config.Shared()
-	left, err := a.Router.Hold(ctx, a.d.App, store.Hold{
+	drain := shared.Drain.Or(store.DefaultDrain)
+	bounded, cancel := context.WithTimeout(ctx, drain+a.Patience.Route)
+	defer cancel()
+	defer a.lockRoute(a.d.App)()
+	left, err := a.Router.Hold(bounded, a.d.App, store.Hold{
 		Requests: store.DefaultHeldRequests,
 		Limit:    shared.Hold.Or(store.DefaultHold),
-		Drain:    shared.Drain.Or(store.DefaultDrain),
+		Drain:    drain,
 	})
 	if err != nil {
 		return fmt.Errorf("hold requests: %w", err)
 	}
 	if left > 0 {
-		a.say(ctx, "hold", "%s on %d still under way after %s", requests(left), old.d.ID, shared.Drain.Or(store.DefaultDrain))
+		a.say(ctx, "hold", "%s on %d still under way after %s", requests(left), old.d.ID, seconds0(drain))
 	}
 	a.held = true
 	return nil
 }
 
-// stopPrevious stops the old container and keeps it: should the new one fail, it is started again.
+// stopPrevious stops the old container and keeps it: should the new one fail, it is started again. Strays are stopped with
+// it, because the new version must be alone with its volumes.
 func (a *attempt) stopPrevious(ctx context.Context) (store.Change, error) {
-	old, found, err := a.previous(ctx)
-	if err != nil || !found || old.isSite() {
-		return store.Change{}, err
-	}
 	if err := a.ensureHeld(ctx); err != nil {
 		return store.Change{}, err
 	}
-	began := time.Now()
-	grace := old.config.Shared().StopGrace.Or(store.DefaultStopGrace)
-	ctx, cancel := context.WithTimeout(ctx, grace+a.Patience.Engine)
+	grace := a.config.Shared().StopGrace.Or(store.DefaultStopGrace)
+	bounded, cancel := context.WithTimeout(ctx, grace+a.Patience.Engine)
 	defer cancel()
-	if err := a.Engine.Stop(ctx, old.d.Container, grace); err != nil {
-		return store.Change{}, fmt.Errorf("stop old container: %w", err)
+	containers, err := a.Engine.List(bounded, a.d.App)
+	if err != nil {
+		return store.Change{}, fmt.Errorf("list containers: %w", err)
 	}
-	a.say(ctx, "stop", "%s · %s", old.d.Container, seconds(time.Since(began)))
+	for _, container := range containers {
+		if !container.Running || container.Deployment == a.d.ID {
+			continue
+		}
+		began := time.Now()
+		if err := a.Engine.Stop(bounded, container.Name, grace); err != nil {
+			return store.Change{}, fmt.Errorf("stop old container: %w", err)
+		}
+		a.say(ctx, "stop", "%s · %s", container.Name, seconds(time.Since(began)))
+	}
 	return store.Change{}, nil
 }
 
@@ -69,6 +80,11 @@ func (a *attempt) start(ctx context.Context) (store.Change, error) {
 	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
+	if a.d.Container != "" { // what an earlier process left of it may have ended, which would be news to the gate
+		if err := a.Engine.Remove(bounded, a.d.Container); err != nil {
+			return store.Change{}, fmt.Errorf("remove unfinished container: %w", err)
+		}
+	}
 	if err := a.place(bounded); err != nil {
 		return store.Change{}, err
 	}
@@ -105,7 +121,7 @@ func (a *attempt) route(ctx context.Context) (store.Change, error) {
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Route)
 	defer cancel()
 	err := retry(bounded, func(ctx context.Context) error {
-		err := a.applyRoute(ctx, a.target())
+		err := a.applyRoute(ctx, a.d.App, a.target())
 		if problem, known := store.AsProblem(err); known && problem.Code != store.CodeUnreachable {
 			cancel() // the router understood and refused; asking again changes nothing
 		}
@@ -116,6 +132,11 @@ func (a *attempt) route(ctx context.Context) (store.Change, error) {
 			return store.Change{}, err
 		}
 	}
+	app, err := a.Store.App(ctx, a.d.App) // its hosts may have changed since the attempt began
+	if err != nil {
+		return store.Change{}, err
+	}
+	a.app = app
 	for _, host := range a.app.Hosts {
 		a.say(ctx, "route", "%s → %d", host, a.d.ID)
 	}
@@ -124,8 +145,10 @@ func (a *attempt) route(ctx context.Context) (store.Change, error) {
 
 // judgeRoute finds out whether a target whose Apply ended in an error is in place all the same.
 func (a *attempt) judgeRoute(ctx context.Context, cause error) error {
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Route)
+	defer cancel()
 	var routes []store.Route
-	err := retry(ctx, func(ctx context.Context) (err error) {
+	err := retry(bounded, func(ctx context.Context) (err error) {
 		routes, err = a.Router.Routes(ctx)
 		return err
 	})
@@ -140,21 +163,40 @@ func (a *attempt) judgeRoute(ctx context.Context, cause error) error {
 	return fmt.Errorf("move route: %w", cause)
 }
 
-func (a *attempt) applyRoute(ctx context.Context, target store.Target) error {
-	return a.Runner.applyRoute(ctx, a.app, target)
+// applyRoute sends the app's present hosts to the target.
+func (r *Runner) applyRoute(ctx context.Context, app string, target store.Target) error {
+	defer r.lockRoute(app)()
+	return r.applyLocked(ctx, app, target)
 }
 
-func (r *Runner) applyRoute(ctx context.Context, app store.App, target store.Target) error {
-	generation, err := r.Store.NextGeneration(ctx, app.Name)
+func (r *Runner) applyLocked(ctx context.Context, name string, target store.Target) error {
+	app, err := r.Store.App(ctx, name)
 	if err != nil {
 		return err
 	}
-	return r.Router.Apply(ctx, store.Route{App: app.Name, Hosts: app.Hosts, Target: target, Generation: generation})
+	generation, err := r.Store.NextGeneration(ctx, name)
+	if err != nil {
+		return err
+	}
+	return r.Router.Apply(ctx, store.Route{App: name, Hosts: app.Hosts, Target: target, Generation: generation})
+}
+
+// lockRoute keeps a change of hosts and a deployment from overwriting each other's route. Call unlock when done.
+func (r *Runner) lockRoute(app string) (unlock func()) {
+	r.mu.Lock()
+	lock := r.routing[app]
+	if lock == nil {
+		lock = &sync.Mutex{}
+		r.routing[app] = lock
+	}
+	r.mu.Unlock()
+	lock.Lock()
+	return lock.Unlock
 }
 
 // goLive moves the branch and writes the verdict together with the Live row: from here on the old version may be touched.
 func (a *attempt) goLive(ctx context.Context) (store.Change, error) {
-	if err := a.Branches.Advance(ctx, a.d); err != nil {
+	if err := a.advanceBranch(ctx); err != nil {
 		if ctx.Err() != nil {
 			return store.Change{}, err
 		}
@@ -166,6 +208,13 @@ func (a *attempt) goLive(ctx context.Context) (store.Change, error) {
 		return store.Change{}, err
 	}
 	return store.Change{Live: a.live(), Verdict: store.Succeeded, Events: []store.Event{{Kind: "live", Text: text}}}, nil
+}
+
+// advanceBranch does not give up at once: what is live and what the branch says are to stay one.
+func (a *attempt) advanceBranch(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Route)
+	defer cancel()
+	return retry(bounded, func(ctx context.Context) error { return a.Branches.Advance(ctx, a.d) })
 }
 
 func (a *attempt) live() *store.Live {
@@ -204,12 +253,13 @@ func (a *attempt) liveText(ctx context.Context) (string, error) {
 // reap waits for the old target's requests and removes what the new version replaced, with strays of older deployments.
 // It never flips the verdict: what it cannot remove in time is left to the next deployment's reaping.
 func (a *attempt) reap(ctx context.Context) (store.Change, error) {
-	bounded, cancel := context.WithTimeout(ctx, a.Patience.Reap)
-	defer cancel()
-	if err := a.drainPrevious(bounded); err != nil {
+	if err := a.drainPrevious(ctx); err != nil {
 		return store.Change{}, err
 	}
-	err := retry(bounded, func(ctx context.Context) error { return a.removeAllBut(ctx, a.d.ID) })
+	grace := a.config.Shared().StopGrace.Or(store.DefaultStopGrace)
+	bounded, cancel := context.WithTimeout(ctx, grace+a.Patience.Reap)
+	defer cancel()
+	err := retry(bounded, func(ctx context.Context) error { return a.removeAllBut(ctx, a.d.App, a.d.ID, grace) })
 	if ctx.Err() != nil {
 		return store.Change{}, errors.Join(err, ctx.Err())
 	}
@@ -226,22 +276,22 @@ func (a *attempt) drainPrevious(ctx context.Context) error {
 		return nil
 	}
 	limit := a.config.Shared().Drain.Or(store.DefaultDrain)
+	bounded, cancel := context.WithTimeout(ctx, limit+a.Patience.Route)
+	defer cancel()
 	began := time.Now()
 	var left int
-	err := retry(ctx, func(ctx context.Context) (err error) {
+	err := retry(bounded, func(ctx context.Context) (err error) {
 		left, err = a.Router.Drain(ctx, a.d.App, a.d.PreviousLive, limit)
 		return err
 	})
-	if err != nil {
-		if a.root.Err() != nil {
-			return fmt.Errorf("drain old target: %w", err)
-		}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("drain old target: %w", err)
+	case err != nil:
 		a.say(ctx, "drain", "%d: the router does not say whether it is drained: %s", a.d.PreviousLive, err)
-		return nil
-	}
-	if left > 0 {
-		a.say(ctx, "drain", "%d: %s cut after %s", a.d.PreviousLive, requests(left), limit)
-	} else {
+	case left > 0:
+		a.say(ctx, "drain", "%d: %s cut after %s", a.d.PreviousLive, requests(left), seconds0(limit))
+	default:
 		a.say(ctx, "drain", "%d drained in %s", a.d.PreviousLive, seconds(time.Since(began)))
 	}
 	return nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -11,20 +13,16 @@ import (
 // undo takes back what a deployment did that never became live, and writes its verdict when that is so. It does not stop
 // because the deployment was cancelled; what cannot be taken back in time is said, and left to the next reaping.
 func (a *attempt) undo(ctx context.Context) (store.Change, error) {
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.Patience.Undo)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	stopped := context.AfterFunc(a.root, cancel) // a closing runner leaves the rest to the next process
 	defer stopped()
-	var trouble error
-	if err := a.removeOwn(bounded); err != nil {
-		trouble = errors.Join(trouble, fmt.Errorf("remove new container: %w", err))
-	}
-	old, found, err := a.previous(bounded)
-	if err != nil {
-		return store.Change{}, err
-	}
-	if found && a.d.Release != 0 { // before it was built, nothing that serves was touched
-		trouble = errors.Join(trouble, a.restore(bounded, old))
+	old, found, err := a.previous(ctx)
+	trouble := err
+	if err == nil {
+		trouble = a.takeBack(ctx, old, found)
+	} else {
+		trouble = fmt.Errorf("read the old version: %w", err)
 	}
 	if a.root.Err() != nil {
 		return store.Change{}, errors.Join(trouble, a.root.Err())
@@ -38,76 +36,119 @@ func (a *attempt) undo(ctx context.Context) (store.Change, error) {
 	return change, nil
 }
 
+// takeBack makes the old version serve as before and removes the new one. Each part has a deadline of its own, so that one
+// that takes for ever does not keep the others from being done.
+func (a *attempt) takeBack(ctx context.Context, old *attempt, found bool) error {
+	reached, err := a.Store.StepTimes(ctx, a.d.ID)
+	if err != nil {
+		return err
+	}
+	_, built := reached[store.StepBuilt]
+	_, held := reached[store.StepHeld]
+	_, healthy := reached[store.StepHealthy] // the router was asked, and perhaps it did
+	if a.d.Strategy == store.BlueGreen && healthy {
+		if err := a.routeBack(ctx, old, found, true); err != nil {
+			return err // the route may lead to the new container, so it stays
+		}
+	}
+	trouble := a.removeOwn(ctx)
+	if a.d.Strategy == store.Recreate && found && held && !old.isSite() {
+		trouble = errors.Join(trouble, a.startAgain(ctx, old))
+	}
+	if a.d.Strategy == store.Recreate && built {
+		trouble = errors.Join(trouble, a.routeBack(ctx, old, found, healthy))
+	}
+	return errors.Join(trouble, a.tidy(ctx, old, found))
+}
+
 // removeOwn removes the new container, which never got a request. Its name was stored before it was created.
 func (a *attempt) removeOwn(ctx context.Context) error {
 	if a.d.Container == "" {
 		return nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, min(a.Patience.Engine, a.Patience.Undo/3))
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
 	if err := retry(bounded, func(ctx context.Context) error { return a.Engine.Remove(ctx, a.d.Container) }); err != nil {
-		return err
+		return fmt.Errorf("remove new container: %w", err)
 	}
 	return a.Store.FreeAddress(ctx, a.d.ID)
 }
 
-// restore makes the old version serve as before: started again when recreate has stopped it, routed, and released.
-func (a *attempt) restore(ctx context.Context, old *attempt) error {
-	var trouble error
-	if a.d.Strategy == store.Recreate && !old.isSite() {
-		trouble = a.startAgain(ctx, old)
-	}
-	routed := retry(ctx, func(ctx context.Context) error { return a.routeBack(ctx, old) })
-	return errors.Join(trouble, routed)
-}
-
 func (a *attempt) startAgain(ctx context.Context, old *attempt) error {
+	began := time.Now()
 	spec, err := old.spec()
 	if err != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, min(a.Patience.Engine, a.Patience.Undo/3))
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Undo)
 	defer cancel()
 	if err := retry(bounded, func(ctx context.Context) error { return a.Engine.Start(ctx, spec) }); err != nil {
 		return fmt.Errorf("start old container again: %w", err)
 	}
-	probe, successes, timeout := old.probeOf()
-	patient, stop := context.WithTimeout(ctx, timeout)
-	defer stop()
-	if result := a.probeUntil(patient, probe, successes); !result.passed {
+	probe, successes, _ := old.probeOf()
+	if result := a.probeUntil(bounded, probe, successes); !result.passed {
 		return fmt.Errorf("wait for old container: %s", result.last.Text)
 	}
-	a.say(ctx, "undo", "%s runs again", old.d.Container)
+	a.say(ctx, "undo", "%s runs again · %s", old.d.Container, seconds(time.Since(began)))
 	return nil
 }
 
-// routeBack lets held requests go to the old target. It moves the route only if that is seen to be elsewhere.
-func (a *attempt) routeBack(ctx context.Context, old *attempt) error {
+// routeBack makes sure that requests go to the old target, or nowhere when there was none, and ends a hold. The route is
+// put in place anew where it may have moved: the new generation also keeps out a move that is still on its way.
+func (a *attempt) routeBack(ctx context.Context, old *attempt, found, moved bool) error {
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Route)
+	defer cancel()
+	err := retry(bounded, func(ctx context.Context) error {
+		switch {
+		case found && moved:
+			return a.applyRoute(ctx, a.d.App, old.target())
+		case found:
+			return a.letGo(ctx, old)
+		case moved:
+			return a.Router.Remove(ctx, a.d.App)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("route back: %w", err)
+	}
+	return nil
+}
+
+// letGo lets held requests go to the old target. A route that is not as it should be is put right instead.
+func (a *attempt) letGo(ctx context.Context, old *attempt) error {
 	routes, err := a.Router.Routes(ctx)
 	if err != nil {
 		return fmt.Errorf("read routes: %w", err)
 	}
-	for _, route := range routes {
-		if route.App == a.d.App && route.Target.Deployment == old.d.ID {
-			if err := a.Router.Release(ctx, a.d.App); err != nil {
-				return fmt.Errorf("release held requests: %w", err)
-			}
-			return nil
-		}
+	app, err := a.Store.App(ctx, a.d.App)
+	if err != nil {
+		return err
 	}
-	if err := a.applyRoute(ctx, old.target()); err != nil {
-		return fmt.Errorf("move route back: %w", err)
+	if inPlace(routes, app, old.target()) {
+		return a.Router.Release(ctx, a.d.App)
 	}
-	return nil
+	return a.applyRoute(ctx, a.d.App, old.target())
+}
+
+// tidy removes strays, which would otherwise stay until a deployment succeeds.
+func (a *attempt) tidy(ctx context.Context, old *attempt, found bool) error {
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
+	defer cancel()
+	var live int64
+	if found {
+		live = old.d.ID
+	}
+	return a.removeAllBut(bounded, a.d.App, live, store.DefaultStopGrace)
 }
 
 // lastWord is the line that ends a push that failed.
 func (a *attempt) lastWord(found bool, old *attempt, trouble error) string {
-	text := a.d.Reason
+	text, _, _ := strings.Cut(a.d.Reason, " failed: ") // the details stand above, and after "rejected" below
 	switch {
 	case found && trouble == nil:
 		text += a.sprintf("; %d keeps serving", old.d.ID)
-	case !found:
+	case !found && trouble == nil:
 		text += "; nothing serves yet"
 	}
 	if a.d.Pending == store.Cancelled {
