@@ -97,7 +97,7 @@ func TestAtomic(t *testing.T) {
 	for _, ref := range []string{"refs/heads/main", "refs/heads/side", "refs/tags/v1"} {
 		equal(t, ref, r.tip(ref), first)
 	}
-	w.build = func(context.Context, store.Deployment) error { return errors.New("it does not build") }
+	w.become(func(context.Context, store.Deployment) error { return errors.New("it does not build") })
 	c.commit("Two", "a", "2")
 	out := c.mustFail("main -> main (it does not build)", "--atomic", "main", "HEAD:side", ":refs/tags/v1")
 	contains(t, out, "HEAD -> side (it does not build)")
@@ -106,7 +106,7 @@ func TestAtomic(t *testing.T) {
 	}
 	c.mustFail("atomic push failed", "--atomic", "HEAD:side", "HEAD:refs/heads/side/under")
 	equal(t, "side", r.tip("refs/heads/side"), first)
-	w.build = nil
+	w.become(nil)
 	second := c.head()
 	c.mustPush("--atomic", "main", "HEAD:side", ":refs/tags/v1")
 	equal(t, "side", r.tip("refs/heads/side"), second)
@@ -339,9 +339,7 @@ func TestPreflight(t *testing.T) {
 	r := newRig(t, Limits{})
 	c := r.newClone()
 	sha := c.commit("One", "a", "1")
-	r.server.preflight = func(context.Context, store.App) error {
-		return store.Problemf(store.CodeErrored, "the disk has 12 MiB left, and 1024 MiB are needed").WithHint("shipgate doctor")
-	}
+	r.full.Store(true)
 	c.mustFail("the disk has 12 MiB left, and 1024 MiB are needed (shipgate doctor)", "main")
 	answer := r.post(request("refs/heads/main", zeroID, sha) + c.packOf(sha))
 	contains(t, answer, "ng refs/heads/main the disk has 12 MiB left", "hint    shipgate doctor")

@@ -100,7 +100,7 @@ func FuzzTree(f *testing.F) {
 			}
 			rest = after
 			lower := strings.ToLower(strings.TrimRight(e.name, " ."))
-			if seen[e.name] || lower == "" || lower == ".git" || lower == "git~1" || strings.ContainsAny(e.name, "/\x00") {
+			if seen[e.name] || e.name == "" || lower == ".git" || lower == "git~1" || strings.ContainsAny(e.name, "/\x00") {
 				t.Errorf("%q was taken", e.name)
 			}
 			seen[e.name] = true

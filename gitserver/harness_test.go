@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,6 +26,7 @@ type rig struct {
 	http   *httptest.Server
 	token  string
 	dir    string
+	full   atomic.Bool // the disk, as the preflight sees it
 }
 
 const testApp = "hello"
@@ -37,7 +39,7 @@ func newRig(t *testing.T, limits Limits) *rig {
 	r := &rig{t: t, store: db, dir: dir}
 	r.server, err = New(Options{
 		Store: db, Dir: filepath.Join(dir, "data", "repos"), Limits: limits,
-		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Preflight: r.preflight,
 	})
 	check(t, err)
 	r.addApp(testApp, `{}`)
@@ -51,6 +53,13 @@ func newRig(t *testing.T, limits Limits) *rig {
 		check(t, db.Close())
 	})
 	return r
+}
+
+func (r *rig) preflight(context.Context, store.App) error {
+	if !r.full.Load() {
+		return nil
+	}
+	return store.Problemf(store.CodeErrored, "the disk has 12 MiB left, and 1024 MiB are needed").WithHint("shipgate doctor")
 }
 
 func (r *rig) addApp(name, config string) store.App {
@@ -105,6 +114,7 @@ func (r *rig) packs() int {
 // deployer plays the runner: it takes each deployment through its steps and gives the verdict that the test wants.
 type deployer struct {
 	rig    *rig
+	mu     sync.Mutex
 	build  func(ctx context.Context, d store.Deployment) error // nil: succeed at once
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -127,6 +137,13 @@ func (r *rig) deploy(build func(ctx context.Context, d store.Deployment) error) 
 	})
 	r.t.Cleanup(w.stop)
 	return w
+}
+
+// become changes what the next build does.
+func (w *deployer) become(build func(ctx context.Context, d store.Deployment) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.build = build
 }
 
 func (w *deployer) stop() {
@@ -154,9 +171,12 @@ func (w *deployer) drainQueue(ctx context.Context) {
 }
 
 func (w *deployer) one(ctx context.Context, d store.Deployment) error {
+	w.mu.Lock()
+	build := w.build
+	w.mu.Unlock()
 	failure := w.rig.server.Check(ctx, d)
-	if failure == nil && w.build != nil {
-		failure = w.build(ctx, d)
+	if failure == nil && build != nil {
+		failure = build(ctx, d)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

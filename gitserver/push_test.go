@@ -41,9 +41,9 @@ func TestFailedDeploymentKeepsBranch(t *testing.T) {
 	c := r.newClone()
 	good := c.commit("Good", "a", "1")
 	c.mustPush("main")
-	w.build = func(context.Context, store.Deployment) error {
+	w.become(func(context.Context, store.Deployment) error {
 		return errors.New("health check failed: GET /healthz: 503 after 30 s")
-	}
+	})
 	bad := c.commit("Bad", "a", "2")
 	out := c.mustFail("! [remote rejected] main -> main (health check failed: GET /healthz: 503 after 30 s)", "main")
 	contains(t, out, "remote: failed  health check failed")
