@@ -21,7 +21,11 @@ func (r *repository) deployBranch(app store.App, present map[string]plumbing.Has
 		return "", err
 	}
 	if branch := config.Shared().Branch; branch != "" {
-		return "refs/heads/" + strings.TrimPrefix(branch, "refs/heads/"), nil
+		name := "refs/heads/" + strings.TrimPrefix(branch, "refs/heads/")
+		if err := checkName(name); err != nil {
+			return "", store.Problemf(store.CodeUsage, "the app's deploy branch: %w", err).WithHint("shipgate app update %s", app.Name)
+		}
+		return name, nil
 	}
 	head, err := r.head()
 	if err != nil {
@@ -53,7 +57,7 @@ func (r *repository) head() (string, error) {
 
 // DeployBranch gives the full name of the ref that deploys, and its commit; empty when nothing is live from it yet.
 func (s *Server) DeployBranch(_ context.Context, app store.App) (name, sha string, err error) {
-	r, err := s.repository(app.Name)
+	r, err := s.ensureRepository(app.Name)
 	if err != nil {
 		return "", "", err
 	}

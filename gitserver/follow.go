@@ -42,7 +42,7 @@ func (p *push) follow(ctx context.Context, d store.Deployment) (store.Deployment
 				return d, err
 			}
 		case <-ctx.Done():
-			return d, ctx.Err()
+			return d, errClosing // or the client has gone, and does not read it
 		case <-p.server.closing.Done():
 			return d, errClosing
 		}

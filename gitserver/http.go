@@ -110,10 +110,6 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	_, _ = io.WriteString(w, text)
 }
 
-// shownDeployments is how many commits of deployments are offered as known, so that a push after a failed one need not
-// send the same objects again.
-const shownDeployments = 4
-
 func (s *Server) advertise(w http.ResponseWriter, r *http.Request, app store.App) error {
 	service := r.URL.Query().Get("service")
 	if service != "git-receive-pack" && service != "git-upload-pack" {
@@ -151,7 +147,7 @@ func oneLine(err error) string {
 }
 
 func (s *Server) advertisement(w io.Writer, service string, app store.App) error {
-	repository, err := s.repository(app.Name)
+	repository, err := s.ensureRepository(app.Name)
 	if err != nil {
 		return err
 	}
@@ -167,12 +163,11 @@ func (s *Server) advertisement(w io.Writer, service string, app store.App) error
 	for name, id := range all {
 		advertised.References[name] = id
 	}
-	known, err := repository.refs.hidden(shownDeployments)
-	if err != nil {
+	// So that a push after a failed deployment need not send the same objects again.
+	if id, err := repository.refs.newestHidden(); err != nil {
 		return err
-	}
-	for _, id := range known {
-		advertised.References[".have"] = id // the newest; a map holds one
+	} else if !id.IsZero() {
+		advertised.References[".have"] = id
 	}
 	return advertised.Encode(w)
 }
@@ -208,7 +203,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, app store.App) 
 	if errors.Is(err, errProbe) {
 		return nil
 	}
-	repository, err := s.repository(app.Name)
+	repository, err := s.ensureRepository(app.Name)
 	if err != nil {
 		return err
 	}

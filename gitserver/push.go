@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"syscall"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
@@ -114,8 +115,7 @@ func (p *push) admit(ctx context.Context, q *quarantine) (*store.Deployment, err
 	if len(updates) == 0 {
 		return nil, nil
 	}
-	deployment, err := p.enqueue(ctx, objects, updates)
-	return &deployment, err
+	return p.enqueue(ctx, objects, updates)
 }
 
 // move changes a ref that deploys nothing.
@@ -138,27 +138,27 @@ func (p *push) move(c command) {
 }
 
 // enqueue keeps the commit under a ref of its own before the deployment exists that needs it.
-func (p *push) enqueue(ctx context.Context, objects *objects, updates []store.RefUpdate) (store.Deployment, error) {
+func (p *push) enqueue(ctx context.Context, objects *objects, updates []store.RefUpdate) (*store.Deployment, error) {
 	sha := updates[0].New
 	commit, err := objects.commit(plumbing.NewHash(sha))
 	if err != nil {
-		return store.Deployment{}, err
+		return nil, err
 	}
 	id, err := p.server.store.ReserveDeployment(ctx)
 	if err != nil {
-		return store.Deployment{}, err
+		return nil, err
 	}
 	if err := p.repository.refs.set(hiddenRef(id), commit.Hash); err != nil {
-		return store.Deployment{}, err
+		return nil, err
 	}
 	deployment, err := p.server.store.Enqueue(ctx, store.NewDeployment{
 		ID: id, App: p.app.Name, Trigger: store.TriggerPush, SHA: sha, Ref: p.deployBranch,
 		Subject: subjectOf(commit.Message), Updates: updates,
 	})
 	if err != nil {
-		return deployment, errors.Join(err, p.repository.refs.remove(hiddenRef(id)))
+		return nil, errors.Join(err, p.repository.refs.remove(hiddenRef(id)))
 	}
-	return deployment, nil
+	return &deployment, nil
 }
 
 // accepted lists the commands that nothing speaks against so far.
@@ -273,7 +273,10 @@ func (p *push) ours(err error) error {
 		return err
 	}
 	p.log.Error("push", "error", err)
-	return store.Problemf(store.CodeErrored, "internal error, see the server's log: %w", err)
+	if errors.Is(err, syscall.ENOSPC) {
+		return store.Problemf(store.CodeErrored, "the disk of the server is full").WithHint("on the server: shipgate doctor")
+	}
+	return store.Problemf(store.CodeErrored, "internal error, see the server's log")
 }
 
 func (p *push) logError(action string, err error) {

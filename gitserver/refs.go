@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -43,6 +42,9 @@ func (r refs) loose(name string) (plumbing.Hash, error) {
 		return plumbing.ZeroHash, fmt.Errorf("read ref: %w", err)
 	}
 	text := strings.TrimSpace(string(content))
+	if strings.HasPrefix(text, "ref: ") {
+		return plumbing.ZeroHash, nil // one that names another is not ours
+	}
 	if !plumbing.IsHash(text) {
 		return plumbing.ZeroHash, fmt.Errorf("read ref %s: it holds %.60q", name, text)
 	}
@@ -118,28 +120,22 @@ func (r refs) walk(dir string, into map[string]plumbing.Hash) error {
 	return nil
 }
 
-// hidden lists the commits of the newest deployments.
-func (r refs) hidden(limit int) ([]plumbing.Hash, error) {
+// newestHidden gives the commit of the newest deployment, zero when there is none.
+func (r refs) newestHidden() (plumbing.Hash, error) {
 	entries, err := os.ReadDir(filepath.Join(r.dir, filepath.FromSlash(hiddenRefs)))
 	if err != nil {
-		return nil, ignoreMissing(err)
+		return plumbing.ZeroHash, ignoreMissing(err)
 	}
-	var numbers []int64
+	var newest int64
 	for _, e := range entries {
 		if n, err := strconv.ParseInt(e.Name(), 10, 64); err == nil {
-			numbers = append(numbers, n)
+			newest = max(newest, n)
 		}
 	}
-	slices.Sort(numbers)
-	var ids []plumbing.Hash
-	for _, n := range numbers[max(0, len(numbers)-limit):] {
-		id, err := r.loose(hiddenRef(n))
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
+	if newest == 0 {
+		return plumbing.ZeroHash, nil
 	}
-	return ids, nil
+	return r.loose(hiddenRef(newest))
 }
 
 // set moves a ref, or creates it.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -111,11 +112,19 @@ func (s *Server) Close() error {
 
 func (s *Server) path(app string) string { return filepath.Join(s.dir, app+".git") }
 
-// repository opens an app's repository and makes it when there is none.
+// repository opens an app's repository, or gives a not_found Problem when nothing was ever pushed to it.
 func (s *Server) repository(app string) (*repository, error) {
 	if err := store.ValidateAppName(app); err != nil {
 		return nil, err
 	}
+	if _, err := os.Stat(s.path(app)); errors.Is(err, fs.ErrNotExist) {
+		return nil, store.Problemf(store.CodeNotFound, "nothing was pushed to %s yet", app).WithHint("git push REMOTE main")
+	}
+	return s.ensureRepository(app)
+}
+
+// ensureRepository opens the repository of an app that exists, and makes it when there is none.
+func (s *Server) ensureRepository(app string) (*repository, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r := s.repositories[app]; r != nil {
