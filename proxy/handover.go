@@ -178,9 +178,10 @@ func listenerFile(listener net.Listener, name string) (*os.File, error) {
 	return os.NewFile(uintptr(duplicate), name), nil
 }
 
-// command is a proxy in a session of its own: signals to its starter's terminal or process group do not reach it.
+// command is a proxy in a session of its own: signals to its starter's terminal or process group do not reach it, and no
+// context of the starter ends it.
 func command(executable, dataDir, publicAddr string) *exec.Cmd {
-	command := exec.Command(executable, "proxy", "--data", dataDir, "--public-addr", publicAddr)
+	command := exec.CommandContext(context.Background(), executable, "proxy", "--data", dataDir, "--public-addr", publicAddr)
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return command
 }

@@ -45,13 +45,12 @@ func newUpstream(address string, logger *slog.Logger) *upstream {
 	u := &upstream{address: address, plain: newTransport(address), grpc: newTransport(address)}
 	u.grpc.Protocols = new(http.Protocols)
 	u.grpc.Protocols.SetUnencryptedHTTP2(true)
-	u.proxy = &httputil.ReverseProxy{
-		Rewrite:       u.rewrite,
-		Transport:     u,
-		BufferPool:    buffers,
-		FlushInterval: -1,
-		ErrorHandler:  noteFailure,
-		ErrorLog:      slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	u.proxy = &httputil.ReverseProxy{ // which flushes events and answers of unknown length at once
+		Rewrite:      u.rewrite,
+		Transport:    u,
+		BufferPool:   buffers,
+		ErrorHandler: noteFailure,
+		ErrorLog:     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	return u
 }
