@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// envCommand takes the app before the verb, as people say it: shipgate env hello set A=b.
+func (c *cli) envCommand() *cobra.Command {
+	var reveal bool
+	command := &cobra.Command{
+		Use: "env APP [set NAME=VALUE… | unset NAME… | list]", Short: "The app's environment; it takes effect with the next deployment",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			verb := "list"
+			if len(args) > 1 {
+				verb = args[1]
+			}
+			path := "/api/v1/apps/" + url.PathEscape(args[0]) + "/env"
+			switch verb {
+			case "list":
+				return c.listEnv(command.Context(), path, reveal)
+			case "set", "unset":
+				return c.changeEnv(command.Context(), path, verb, args[2:])
+			}
+			return store.Problemf(store.CodeUsage, "env has no verb %q", verb).WithHint("shipgate env %s set NAME=VALUE", args[0])
+		},
+	}
+	command.Flags().BoolVar(&reveal, "reveal", false, "list: show the values, too")
+	return command
+}
+
+func (c *cli) listEnv(ctx context.Context, path string, reveal bool) error {
+	var list []struct {
+		Name  string  `json:"name"`
+		Value *string `json:"value,omitempty"`
+	}
+	if err := c.get(ctx, path+"?reveal="+strconv.FormatBool(reveal), &list); err != nil {
+		return err
+	}
+	return c.print(list, func(w io.Writer) {
+		for _, one := range list {
+			if one.Value == nil {
+				fmt.Fprintln(w, one.Name)
+				continue
+			}
+			fmt.Fprintf(w, "%s=%s\n", one.Name, *one.Value)
+		}
+	})
+}
+
+func (c *cli) changeEnv(ctx context.Context, path, verb string, args []string) error {
+	if len(args) == 0 {
+		return store.Problemf(store.CodeUsage, "env %s needs a name", verb)
+	}
+	body := map[string]any{"unset": args}
+	if verb == "set" {
+		values := map[string]string{}
+		for _, text := range args {
+			name, value, found := strings.Cut(text, "=")
+			if !found {
+				return store.Problemf(store.CodeUsage, "%s is not NAME=VALUE", text)
+			}
+			values[name] = value
+		}
+		body = map[string]any{"set": values}
+	}
+	server, err := c.client()
+	if err != nil {
+		return err
+	}
+	if err := server.call(ctx, http.MethodPatch, path, body, nil); err != nil {
+		return err
+	}
+	fmt.Fprintln(c.stderr, "takes effect with the next deployment")
+	return nil
+}
+
+func (c *cli) tokenCommand() *cobra.Command {
+	command := &cobra.Command{Use: "token", Short: "Tokens for pushes and the API"}
+	command.AddCommand(c.tokenCreateCommand(), c.tokenListCommand(), c.tokenRevokeCommand())
+	return command
+}
+
+func (c *cli) tokenCreateCommand() *cobra.Command {
+	var app, scope, name string
+	var expires time.Duration
+	command := &cobra.Command{
+		Use: "create", Short: "Make a token; its secret is shown once", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			server, err := c.client()
+			if err != nil {
+				return err
+			}
+			var token struct {
+				store.Token
+				Secret string `json:"secret"`
+			}
+			body := map[string]any{"name": name, "app": app, "scope": scope, "seconds": int64(expires.Seconds())}
+			if err := server.call(command.Context(), http.MethodPost, "/api/v1/tokens", body, &token); err != nil {
+				return err
+			}
+			return c.print(token, func(w io.Writer) { fmt.Fprintln(w, token.Secret) })
+		},
+	}
+	command.Flags().StringVar(&app, "app", "", "only for this app")
+	command.Flags().StringVar(&scope, "scope", "deploy", "admin, deploy or read")
+	command.Flags().StringVar(&name, "name", "", "what it is for")
+	command.Flags().DurationVar(&expires, "expires", 0, "how long it is valid, such as 2160h (default: until revoked)")
+	return command
+}
+
+func (c *cli) tokenListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "All tokens, without their secrets", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			var tokens []store.Token
+			if err := c.get(command.Context(), "/api/v1/tokens", &tokens); err != nil {
+				return err
+			}
+			return c.print(tokens, func(w io.Writer) {
+				rows := [][]string{{"ID", "NAME", "SCOPE", "APP", "LAST USED"}}
+				for _, token := range tokens {
+					rows = append(rows, []string{strconv.FormatInt(token.ID, 10), token.Name, token.Scope, token.App, when(token.LastUsedAt)})
+				}
+				table(w, rows)
+			})
+		},
+	}
+}
+
+func (c *cli) tokenRevokeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "revoke ID", Short: "Make a token invalid", Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			server, err := c.client()
+			if err != nil {
+				return err
+			}
+			return server.call(command.Context(), http.MethodDelete, "/api/v1/tokens/"+url.PathEscape(args[0]), nil, nil)
+		},
+	}
+}

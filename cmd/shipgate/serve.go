@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	docker "github.com/docker/docker/client"
+	"github.com/spf13/cobra"
+
+	"github.com/shipgate/shipgate/builder"
+	"github.com/shipgate/shipgate/deploy"
+	"github.com/shipgate/shipgate/deploy/dockerengine"
+	"github.com/shipgate/shipgate/gitserver"
+	"github.com/shipgate/shipgate/proxy"
+	"github.com/shipgate/shipgate/store"
+	"github.com/shipgate/shipgate/web"
+)
+
+// What the runner asks for, and who answers.
+var (
+	_ deploy.Engine    = (*dockerengine.Engine)(nil)
+	_ deploy.Addresses = (*dockerengine.Engine)(nil)
+	_ deploy.Router    = (*proxy.Client)(nil)
+	_ deploy.Builder   = (*builder.Builder)(nil)
+	_ deploy.Branches  = (*gitserver.Server)(nil)
+)
+
+// serveFlags are the flags of shipgate serve.
+type serveFlags struct {
+	listen, public, url, logFormat string
+}
+
+func (c *cli) serveCommand() *cobra.Command {
+	var flags serveFlags
+	command := &cobra.Command{
+		Use: "serve", Short: "The server: takes pushes, builds and deploys", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			if c.dataDir == "" {
+				return store.Problemf(store.CodeUsage, "serve needs a data directory").WithHint("shipgate serve --data /var/lib/shipgate")
+			}
+			return c.serve(command.Context(), flags)
+		},
+	}
+	command.Flags().StringVar(&flags.listen, "listen", "127.0.0.1:7420", "address of the API and of git")
+	command.Flags().StringVar(&flags.public, "public-addr", ":8080", "address that the apps are served on")
+	command.Flags().StringVar(&flags.url, "url", "", "public URL of this server, where it is behind another one")
+	command.Flags().StringVar(&flags.logFormat, "log-format", "text", "text or json")
+	return command
+}
+
+func (c *cli) proxyCommand() *cobra.Command {
+	var public string
+	command := &cobra.Command{
+		Use: "proxy", Short: "The data plane; serve starts it when none runs", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			debug.SetGCPercent(50)
+			dir, err := filepath.Abs(c.dataDir)
+			if err != nil {
+				return fmt.Errorf("find data directory: %w", err)
+			}
+			return proxy.Serve(command.Context(), proxy.Options{DataDir: dir, PublicAddr: public, Logger: logger(c.stderr, "text")})
+		},
+	}
+	command.Flags().StringVar(&public, "public-addr", ":8080", "address that the apps are served on")
+	return command
+}
+
+func logger(w io.Writer, format string) *slog.Logger {
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, nil))
+	}
+	return slog.New(slog.NewTextHandler(w, nil))
+}
+
+// services is everything that serve wires together.
+type services struct {
+	store   *store.Store
+	docker  *docker.Client
+	engine  *dockerengine.Engine
+	builder *builder.Builder
+	git     *gitserver.Server
+	proxy   *proxy.Client
+	runner  *deploy.Runner
+	public  string // where the proxy really listens
+	logger  *slog.Logger
+}
+
+// serve runs until ctx ends. Everything that was under way is taken up before the API listens.
+func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
+	debug.SetGCPercent(50) // idle memory counts for more here than the last bit of speed
+	dir, err := filepath.Abs(c.dataDir)
+	if err != nil {
+		return fmt.Errorf("find data directory: %w", err)
+	}
+	s := &services{logger: logger(c.stderr, flags.logFormat)}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.wire(ctx, dir, flags); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", flags.listen)
+	if err != nil {
+		return store.Problemf(store.CodeErrored, "listen on %s: %w", flags.listen, err).WithHint("shipgate serve --listen ADDRESS")
+	}
+	defer listener.Close()
+	if err := s.runner.Start(ctx); err != nil {
+		return err
+	}
+	address := serverFile{API: orElse(flags.url, "http://"+reachable(listener.Addr())), Public: "http://" + s.public, PID: os.Getpid(), ServerID: s.store.ServerID()}
+	if err := writeServerFile(dir, address); err != nil {
+		return err
+	}
+	supervised := s.superviseProxy(ctx, dir)
+	defer func() { <-supervised }()
+	s.warnOfPlainHTTP(listener.Addr())
+	fmt.Fprintf(c.stderr, "ready api=%s public=%s\n", address.API, address.Public)
+	notifySystemd(c.getenv, "READY=1")
+	defer notifySystemd(c.getenv, "STOPPING=1")
+	return s.listen(ctx, listener)
+}
+
+func orElse(value, fallback string) string {
+	if value == "" {
+		return fallback
+	}
+	return value
+}
+
+// reachable is an address as a client on this machine can dial it.
+func reachable(address net.Addr) string {
+	host, port, err := net.SplitHostPort(address.String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && ip.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", port)
+	}
+	return address.String()
+}
+
+func (s *services) warnOfPlainHTTP(address net.Addr) {
+	if tcp, ok := address.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		s.logger.Warn("tokens travel unencrypted over this address; put TLS in front of it", "listen", address.String())
+	}
+}
+
+// wire makes the parts and joins them. None needs a Docker engine to be there yet.
+func (s *services) wire(ctx context.Context, dir string, flags serveFlags) (err error) {
+	if s.store, err = store.Open(ctx, dir); err != nil {
+		return err
+	}
+	if err := s.store.EnsureAdminToken(ctx); err != nil {
+		return err
+	}
+	if s.docker, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
+		return fmt.Errorf("set up Docker client: %w", err)
+	}
+	if err := s.ensureProxy(ctx, dir, flags.public); err != nil {
+		return err
+	}
+	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: s.store.ServerID(), Logger: s.logger})
+	sites := filepath.Join(dir, "sites")
+	s.builder = builder.New(builder.Options{
+		Docker: s.docker, SitesDir: sites, ServerID: s.store.ServerID(), Logger: s.logger,
+		Snapshots: func(ctx context.Context, app, sha string) (builder.Snapshot, error) {
+			return s.git.Snapshot(ctx, app, sha)
+		},
+	})
+	s.git, err = gitserver.New(gitserver.Options{
+		Store: s.store, Dir: filepath.Join(dir, "repos"), Logger: s.logger,
+		Preflight: func(ctx context.Context, _ store.App) error { return s.builder.Preflight(ctx) },
+	})
+	if err != nil {
+		return err
+	}
+	s.runner = deploy.New(deploy.Options{
+		Store: s.store, Engine: s.engine, Addresses: s.engine, Router: s.proxy, Builder: s.builder, Branches: s.git,
+		ImagePresent: s.builder.ImagePresent, Preflight: s.builder.Preflight, URL: s.url, SitesDir: sites, Logger: s.logger,
+	})
+	return nil
+}
+
+// url is the address of a host as people type it: with the port unless it is the usual one.
+func (s *services) url(host string) string {
+	_, port, err := net.SplitHostPort(s.public)
+	if err != nil || port == "80" {
+		return "http://" + host
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// listen answers requests until ctx ends. Streams and pushes may last, so only reading the header has a limit.
+func (s *services) listen(ctx context.Context, listener net.Listener) error {
+	handler := web.New(web.Options{
+		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget,
+		URL: s.url, Version: version(), Logger: s.logger,
+	})
+	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return lifetime },
+		ErrorLog:    slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		end() // streams have no end of their own
+		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		stopped <- errors.Join(s.git.Close(), server.Shutdown(patience))
+	})
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return fmt.Errorf("serve API: %w", err)
+	}
+	return <-stopped
+}
+
+// forget removes what was made for an app that is destroyed.
+func (s *services) forget(ctx context.Context, app string, withData bool) error {
+	if err := s.builder.Forget(ctx, app); err != nil {
+		return err
+	}
+	if !withData {
+		return nil
+	}
+	return s.engine.RemoveVolumes(ctx, app)
+}
+
+// close ends what was wired, in the reverse order. The proxy stays: it serves on.
+func (s *services) close() error {
+	var errs []error
+	if s.runner != nil {
+		errs = append(errs, s.runner.Close())
+	}
+	if s.git != nil {
+		errs = append(errs, s.git.Close())
+	}
+	if s.engine != nil {
+		errs = append(errs, s.engine.Close())
+	}
+	if s.docker != nil {
+		errs = append(errs, s.docker.Close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
+}

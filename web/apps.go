@@ -1,0 +1,211 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+func (s *server) listApps(c echo.Context) error {
+	ctx := c.Request().Context()
+	apps, err := s.Store.Apps(ctx)
+	if err != nil {
+		return err
+	}
+	token := c.Get(tokenKey).(store.Token)
+	shown := []appJSON{}
+	for _, app := range apps {
+		if !token.May("read", app.Name) {
+			continue
+		}
+		one, err := s.appJSON(ctx, app)
+		if err != nil {
+			return err
+		}
+		shown = append(shown, one)
+	}
+	return c.JSON(http.StatusOK, shown)
+}
+
+// appRequest is what can be said of an app. In an update, what is absent stays.
+type appRequest struct {
+	Name   string          `json:"name"`
+	Source store.Source    `json:"source"`
+	Hosts  *[]string       `json:"hosts"`
+	Config json.RawMessage `json:"config"`
+}
+
+func (s *server) createApp(c echo.Context) error {
+	var request appRequest
+	if err := decode(c, &request); err != nil {
+		return err
+	}
+	app := store.App{Name: request.Name, Source: request.Source, Hosts: []string{}, Config: request.Config}
+	if request.Hosts != nil {
+		app.Hosts = *request.Hosts
+	}
+	if err := supported(app); err != nil {
+		return err
+	}
+	created, err := s.Store.CreateApp(c.Request().Context(), app)
+	if err != nil {
+		return err
+	}
+	return s.answerApp(c, http.StatusCreated, created)
+}
+
+// supported refuses early what this version cannot build yet.
+func supported(app store.App) error {
+	if app.Source == store.SourceImage || app.Source == store.SourceCompose {
+		return store.Problemf(store.CodeUsage, "source %s is not supported by this version", app.Source).
+			WithHint("use --source dockerfile or --source static")
+	}
+	return nil
+}
+
+func (s *server) answerApp(c echo.Context, status int, app store.App) error {
+	shown, err := s.appJSON(c.Request().Context(), app)
+	if err != nil {
+		return err
+	}
+	return c.JSON(status, shown)
+}
+
+func (s *server) showApp(c echo.Context) error {
+	app, err := s.Store.App(c.Request().Context(), c.Param("app"))
+	if err != nil {
+		return err
+	}
+	return s.answerApp(c, http.StatusOK, app)
+}
+
+// updateApp replaces the fields of the config that the request names, and the hosts if it names any.
+func (s *server) updateApp(c echo.Context) error {
+	ctx := c.Request().Context()
+	var request appRequest
+	if err := decode(c, &request); err != nil {
+		return err
+	}
+	app, err := s.Store.App(ctx, c.Param("app"))
+	if err != nil {
+		return err
+	}
+	before := slices.Clone(app.Hosts)
+	if request.Hosts != nil {
+		app.Hosts = *request.Hosts
+	}
+	if app.Config, err = mergeConfig(app.Config, request.Config); err != nil {
+		return err
+	}
+	updated, err := s.Store.UpdateApp(ctx, app)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(before, updated.Hosts) {
+		if err := s.Runner.Reroute(ctx, app.Name); err != nil {
+			return fmt.Errorf("move route to new hosts: %w", err)
+		}
+	}
+	return s.answerApp(c, http.StatusOK, updated)
+}
+
+// mergeConfig lays the fields of a change over a config; null takes a field away.
+func mergeConfig(config, change json.RawMessage) (json.RawMessage, error) {
+	if len(change) == 0 {
+		return config, nil
+	}
+	fields, changes := map[string]json.RawMessage{}, map[string]json.RawMessage{}
+	if err := json.Unmarshal(config, &fields); err != nil {
+		return nil, fmt.Errorf("read stored config: %w", err)
+	}
+	if err := json.Unmarshal(change, &changes); err != nil {
+		return nil, store.Problemf(store.CodeUsage, "config is not a JSON object: %w", err)
+	}
+	maps.Copy(fields, changes)
+	maps.DeleteFunc(fields, func(_ string, value json.RawMessage) bool { return string(value) == "null" })
+	return json.Marshal(fields)
+}
+
+func (s *server) destroyApp(c echo.Context) error {
+	ctx, name := c.Request().Context(), c.Param("app")
+	if _, err := s.Store.App(ctx, name); err != nil {
+		return err
+	}
+	if err := s.Runner.Destroy(ctx, name); err != nil {
+		return err
+	}
+	if err := s.Repositories.Destroy(ctx, name); err != nil {
+		return err
+	}
+	if err := s.Destroyed(ctx, name, c.QueryParam("with_data") == "true"); err != nil {
+		return err
+	}
+	if err := s.Store.DestroyApp(ctx, name); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+func (s *server) planApp(c echo.Context) error {
+	app, err := s.Store.App(c.Request().Context(), c.Param("app"))
+	if err != nil {
+		return err
+	}
+	config, err := store.DecodeConfig(app.Source, app.Config)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, store.PlanOf(config))
+}
+
+// envJSON is one variable; its value is only there when it was asked for.
+type envJSON struct {
+	Name  string  `json:"name"`
+	Value *string `json:"value,omitempty"`
+}
+
+func (s *server) listEnv(c echo.Context) error {
+	reveal := c.QueryParam("reveal") == "true"
+	if reveal && !c.Get(tokenKey).(store.Token).May("admin", c.Param("app")) {
+		return errForbidden
+	}
+	env, err := s.Store.Env(c.Request().Context(), c.Param("app"))
+	if err != nil {
+		return err
+	}
+	shown := []envJSON{}
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		one := envJSON{Name: name}
+		if reveal {
+			one.Value = new(env[name])
+		}
+		shown = append(shown, one)
+	}
+	return c.JSON(http.StatusOK, shown)
+}
+
+type envRequest struct {
+	Set   map[string]string `json:"set"`
+	Unset []string          `json:"unset"`
+}
+
+func (s *server) changeEnv(c echo.Context) error {
+	ctx, app := c.Request().Context(), c.Param("app")
+	var request envRequest
+	if err := decode(c, &request); err != nil {
+		return err
+	}
+	if err := s.Store.SetEnv(ctx, app, request.Set); err != nil {
+		return err
+	}
+	if err := s.Store.UnsetEnv(ctx, app, request.Unset...); err != nil {
+		return err
+	}
+	return s.listEnv(c)
+}

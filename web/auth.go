@@ -1,0 +1,74 @@
+package web
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+const tokenKey = "token"
+
+// allow lets a request through whose token may do this to the app, or to the app of the deployment, in its path.
+func (s *server) allow(scope string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			token, err := s.Store.Authenticate(c.Request().Context(), secretOf(c))
+			if err != nil {
+				return err
+			}
+			app, err := s.appOf(c, token)
+			if err != nil {
+				return err
+			}
+			if !token.May(scope, app) {
+				return errForbidden
+			}
+			c.Set(tokenKey, token)
+			return next(c)
+		}
+	}
+}
+
+// appOf names the app that a request is about. Lists are cut to what the token may see, so they count as its own app.
+func (s *server) appOf(c echo.Context, token store.Token) (string, error) {
+	if app := c.Param("app"); app != "" {
+		return app, nil
+	}
+	if c.Param("deployment") != "" {
+		d, err := s.deploymentOf(c)
+		return d.App, err
+	}
+	if c.Request().Method == "GET" && strings.HasSuffix(c.Path(), "/apps") {
+		return token.App, nil
+	}
+	return "", nil
+}
+
+func (s *server) deploymentOf(c echo.Context) (store.Deployment, error) {
+	id, err := strconv.ParseInt(c.Param("deployment"), 10, 64)
+	if err != nil {
+		return store.Deployment{}, store.Problemf(store.CodeUsage, "%q is not a deployment number", c.Param("deployment")).
+			WithHint("shipgate deployments APP")
+	}
+	return s.Store.Deployment(c.Request().Context(), id)
+}
+
+// secretOf takes the token from a Bearer header, or from the password of a Basic one.
+func secretOf(c echo.Context) string {
+	if _, password, ok := c.Request().BasicAuth(); ok {
+		return password
+	}
+	scheme, secret, _ := strings.Cut(c.Request().Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(secret)
+}
+
+// decode reads a JSON body; unknown fields are errors.
+func decode(c echo.Context, into any) error {
+	return decodeJSON(c.Request().Body, into)
+}

@@ -1,0 +1,61 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+var statusOf = map[store.Code]int{
+	store.CodeUsage:        http.StatusBadRequest,
+	store.CodeUnauthorised: http.StatusUnauthorized,
+	store.CodeNotFound:     http.StatusNotFound,
+	store.CodeConflict:     http.StatusConflict,
+	store.CodeCancelled:    http.StatusConflict,
+	store.CodeFailed:       http.StatusUnprocessableEntity,
+	store.CodeErrored:      http.StatusInternalServerError,
+	store.CodeUnreachable:  http.StatusGatewayTimeout,
+}
+
+var errForbidden = store.Problemf(store.CodeUnauthorised, "the token does not allow this").
+	WithHint("shipgate token create --scope admin, on the server's own machine")
+
+// answerError gives every error the one form that users see. What is not meant for them is logged, once, here.
+func (s *server) answerError(err error, c echo.Context) {
+	if c.Response().Committed {
+		return
+	}
+	problem, status := s.problemOf(err, c)
+	if status == http.StatusUnauthorized {
+		c.Response().Header().Set("WWW-Authenticate", `Basic realm="shipgate", charset="UTF-8"`)
+	}
+	if err := c.JSON(status, problem); err != nil {
+		s.Logger.Debug("client left before its answer", "path", c.Path(), "error", err)
+	}
+}
+
+func (s *server) problemOf(err error, c echo.Context) (*store.Problem, int) {
+	if problem, known := store.AsProblem(err); known {
+		if errors.Is(err, errForbidden) {
+			return problem, http.StatusForbidden
+		}
+		return problem, statusOf[problem.Code]
+	}
+	var routed *echo.HTTPError
+	if errors.As(err, &routed) {
+		switch routed.Code {
+		case http.StatusNotFound, http.StatusMethodNotAllowed:
+			return store.Problemf(store.CodeNotFound, "there is nothing at %s %s", c.Request().Method, c.Request().URL.Path), routed.Code
+		case http.StatusRequestEntityTooLarge:
+			return store.Problemf(store.CodeUsage, "the request is larger than %s", maxBody), routed.Code
+		}
+		if routed.Code < 500 {
+			return store.Problemf(store.CodeUsage, "the request cannot be read: %v", routed.Message), http.StatusBadRequest
+		}
+	}
+	s.Logger.Error("answer request", "method", c.Request().Method, "path", c.Path(), "error", err)
+	return store.Problemf(store.CodeErrored, "internal error, see the server's log"), http.StatusInternalServerError
+}

@@ -1,0 +1,71 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// appJSON is an app as the API shows it.
+type appJSON struct {
+	Name      string          `json:"name"`
+	Source    store.Source    `json:"source"`
+	Hosts     []string        `json:"hosts"`
+	URL       string          `json:"url"`
+	Strategy  store.Strategy  `json:"strategy"` // the one that will run
+	Config    json.RawMessage `json:"config"`
+	Live      *store.Live     `json:"live"` // null before the first success
+	CreatedAt time.Time       `json:"created_at"`
+}
+
+func (s *server) appJSON(ctx context.Context, app store.App) (appJSON, error) {
+	config, err := store.DecodeConfig(app.Source, app.Config)
+	if err != nil {
+		return appJSON{}, err
+	}
+	out := appJSON{
+		Name: app.Name, Source: app.Source, Hosts: app.Hosts, Strategy: store.PlanOf(config).Strategy,
+		Config: app.Config, CreatedAt: app.CreatedAt, URL: s.urlOf(app),
+	}
+	live, found, err := s.Store.Live(ctx, app.Name)
+	if found {
+		out.Live = &live
+	}
+	return out, err
+}
+
+func (s *server) urlOf(app store.App) string {
+	if len(app.Hosts) == 0 {
+		return ""
+	}
+	return s.URL(app.Hosts[0])
+}
+
+// deploymentJSON is a deployment as the API shows it.
+type deploymentJSON struct {
+	store.Deployment
+	URL    string        `json:"url"`
+	Events []store.Event `json:"events,omitempty"` // only where one deployment is asked for
+}
+
+func (s *server) deploymentJSON(ctx context.Context, d store.Deployment) (deploymentJSON, error) {
+	app, err := s.Store.App(ctx, d.App)
+	return deploymentJSON{Deployment: d, URL: s.urlOf(app)}, err
+}
+
+// decodeJSON reads exactly one value; unknown fields are errors.
+func decodeJSON(body io.Reader, into any) error {
+	decoder := json.NewDecoder(body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return store.Problemf(store.CodeUsage, "the request cannot be read: %w", err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return store.Problemf(store.CodeUsage, "the request has more than one JSON value")
+	}
+	return nil
+}

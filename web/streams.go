@@ -1,0 +1,208 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// heartbeat keeps proxies and clients from taking a silent stream for a dead one.
+const heartbeat = 15 * time.Second
+
+// followEvents streams a deployment's history as server-sent events (WHATWG HTML, section 9.2): one "line" an Event, the
+// id that of the Event, and at the end one "verdict" with the deployment. It resumes after Last-Event-ID.
+func (s *server) followEvents(c echo.Context) error {
+	ctx := c.Request().Context()
+	d, err := s.deploymentOf(c)
+	if err != nil {
+		return err
+	}
+	after, err := lastEventID(c)
+	if err != nil {
+		return err
+	}
+	changed, unwatch := s.Store.Watch(store.DeploymentTopic(d.ID))
+	defer unwatch()
+	stream := openStream(c, "text/event-stream")
+	beat := time.NewTicker(heartbeat)
+	defer beat.Stop()
+	for {
+		ended, err := s.sendNews(ctx, stream, d.ID, &after)
+		if err != nil || ended {
+			return stream.closed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-beat.C:
+			if err := stream.write(": still here\n\n"); err != nil {
+				return nil
+			}
+		}
+	}
+}
+
+func lastEventID(c echo.Context) (int64, error) {
+	text := c.Request().Header.Get("Last-Event-ID")
+	if text == "" {
+		text = c.QueryParam("after")
+	}
+	if text == "" {
+		return 0, nil
+	}
+	id, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, store.Problemf(store.CodeUsage, "Last-Event-ID %q is not a number", text)
+	}
+	return id, nil
+}
+
+// sendNews writes what has come since, and the verdict once there is one. The deployment is read before its events, so
+// that nothing that led to a verdict can be missed.
+func (s *server) sendNews(ctx context.Context, stream *stream, id int64, after *int64) (ended bool, err error) {
+	d, err := s.Store.Deployment(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	for {
+		events, err := s.Store.Events(ctx, id, *after, 500)
+		if err != nil {
+			return false, err
+		}
+		for _, event := range events {
+			if err := stream.event("line", event.ID, event); err != nil {
+				return false, err
+			}
+			*after = event.ID
+		}
+		if len(events) == 0 {
+			break
+		}
+	}
+	if d.Verdict == "" {
+		return false, stream.flush()
+	}
+	shown, err := s.deploymentJSON(ctx, d)
+	if err != nil {
+		return false, err
+	}
+	return true, stream.event("verdict", *after, shown)
+}
+
+// stream is an answer that is written bit by bit.
+type stream struct {
+	out     io.Writer
+	control *http.ResponseController
+}
+
+func openStream(c echo.Context, contentType string) *stream {
+	header := c.Response().Header()
+	header.Set("Content-Type", contentType)
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Accel-Buffering", "no")
+	c.Response().WriteHeader(http.StatusOK)
+	return &stream{out: c.Response(), control: http.NewResponseController(c.Response())}
+}
+
+func (s *stream) write(text string) error {
+	if _, err := io.WriteString(s.out, text); err != nil {
+		return err
+	}
+	return s.flush()
+}
+
+func (s *stream) flush() error { return s.control.Flush() }
+
+func (s *stream) event(kind string, id int64, data any) error {
+	text, err := json.Marshal(data)
+	if err != nil {
+		return fmt.Errorf("encode event: %w", err)
+	}
+	_, err = fmt.Fprintf(s.out, "id: %d\nevent: %s\ndata: %s\n\n", id, kind, text)
+	return err
+}
+
+// closed ends a stream. Its status is long sent, so an error can only be seen in that no verdict came.
+func (s *stream) closed(err error) error {
+	if err == nil {
+		return s.flush()
+	}
+	return nil
+}
+
+// followLogs streams the lines of the live container, or the history of one deployment, as plain text.
+func (s *server) followLogs(c echo.Context) error {
+	ctx, app := c.Request().Context(), c.Param("app")
+	if _, err := s.Store.App(ctx, app); err != nil {
+		return err
+	}
+	if c.QueryParam("deployment") != "" {
+		return s.deploymentLog(c, app)
+	}
+	tail, err := number(c, "tail", 100, 10000)
+	if err != nil {
+		return err
+	}
+	live, found, err := s.Store.Live(ctx, app)
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return store.Problemf(store.CodeConflict, "%s has never been live", app).WithHint("git push shipgate main")
+	case live.Container == "":
+		return store.Problemf(store.CodeUsage, "%s is a static site: it has no container and so no log", app).
+			WithHint("shipgate logs %s --deployment %d", app, live.Deployment)
+	}
+	var out *stream
+	err = s.Logs(ctx, live.Container, tail, c.QueryParam("follow") == "true", func(line string) {
+		if out == nil {
+			out = openStream(c, "text/plain; charset=utf-8")
+		}
+		_ = out.write(line + "\n") // a client that has left ends ctx
+	})
+	if out == nil && err == nil {
+		return c.NoContent(http.StatusOK)
+	}
+	return err
+}
+
+// deploymentLog gives the history of one deployment as lines.
+func (s *server) deploymentLog(c echo.Context, app string) error {
+	ctx := c.Request().Context()
+	id, err := strconv.ParseInt(c.QueryParam("deployment"), 10, 64)
+	if err != nil {
+		return store.Problemf(store.CodeUsage, "deployment=%s is not a number", c.QueryParam("deployment"))
+	}
+	d, err := s.Store.Deployment(ctx, id)
+	if err != nil {
+		return err
+	}
+	if d.App != app {
+		return store.Problemf(store.CodeNotFound, "deployment %d is not one of %s", id, app).WithHint("shipgate deployments %s", app)
+	}
+	out := openStream(c, "text/plain; charset=utf-8")
+	for after := int64(0); ; {
+		events, err := s.Store.Events(ctx, id, after, 500)
+		if err != nil || len(events) == 0 {
+			return out.closed(err)
+		}
+		for _, event := range events {
+			after = event.ID
+			if event.Kind == "step" {
+				continue
+			}
+			if _, err := fmt.Fprintf(out.out, "%s %-7s %s\n", event.At.Format("15:04:05.000"), event.Kind, event.Text); err != nil {
+				return nil
+			}
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+func (s *server) listTokens(c echo.Context) error {
+	tokens, err := s.Store.Tokens(c.Request().Context())
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, tokens)
+}
+
+type tokenRequest struct {
+	Name    string `json:"name"`
+	App     string `json:"app"`
+	Scope   string `json:"scope"`
+	Seconds int64  `json:"seconds"` // how long it is valid; 0: until revoked
+}
+
+// createdToken is the only answer that ever holds a secret.
+type createdToken struct {
+	store.Token
+	Secret string `json:"secret"`
+}
+
+func (s *server) createToken(c echo.Context) error {
+	var request tokenRequest
+	if err := decode(c, &request); err != nil {
+		return err
+	}
+	token := store.Token{Name: request.Name, App: request.App, Scope: request.Scope}
+	if request.Seconds < 0 {
+		return store.Problemf(store.CodeUsage, "a token cannot have expired already")
+	}
+	if request.Seconds > 0 {
+		token.ExpiresAt = time.Now().Add(time.Duration(request.Seconds) * time.Second).UTC()
+	}
+	secret, token, err := s.Store.CreateToken(c.Request().Context(), token)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusCreated, createdToken{Token: token, Secret: secret})
+}
+
+func (s *server) revokeToken(c echo.Context) error {
+	id, err := strconv.ParseInt(c.Param("token"), 10, 64)
+	if err != nil {
+		return store.Problemf(store.CodeUsage, "%q is not a token's number", c.Param("token")).WithHint("shipgate token list")
+	}
+	if err := s.Store.RevokeToken(c.Request().Context(), id); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}

@@ -1,0 +1,113 @@
+// Package web is the HTTP API, the pages and the routing of git and webhooks.
+package web
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// Runner is what the API asks of the strategy runner.
+type Runner interface {
+	Rollback(ctx context.Context, app string, to int64) (store.Deployment, error)
+	Reroute(ctx context.Context, app string) error
+	Destroy(ctx context.Context, app string) error
+}
+
+// Repositories is what the API asks of the git side.
+type Repositories interface {
+	http.Handler
+	// Resolve finds the commit of a branch, tag or commit id; "" is the deploy branch.
+	Resolve(ctx context.Context, app, ref string) (sha, subject string, err error)
+	DeployBranch(ctx context.Context, app store.App) (name, sha string, err error)
+	Destroy(ctx context.Context, app string) error
+}
+
+// Logs writes the lines of a running container.
+type Logs func(ctx context.Context, container string, tail int, follow bool, write func(line string)) error
+
+// Finding is one line of the doctor's report.
+type Finding struct {
+	Level string `json:"level"` // ok, warn or fail
+	Text  string `json:"text"`
+	Hint  string `json:"hint,omitempty"`
+}
+
+// Report is what the doctor found.
+type Report struct {
+	ServerID string    `json:"server_id"`
+	ProxyPID int       `json:"proxy_pid"`
+	Findings []Finding `json:"findings"`
+}
+
+// Options are the collaborators of the API.
+type Options struct {
+	Store        *store.Store
+	Runner       Runner
+	Repositories Repositories
+	Logs         Logs
+	Doctor       func(ctx context.Context) Report
+	Destroyed    func(ctx context.Context, app string, withData bool) error // removes artefacts, and volumes with the data
+	URL          func(host string) string
+	Version      string
+	Logger       *slog.Logger
+}
+
+// maxBody bounds what the API reads of a request; pushes have limits of their own.
+const maxBody = "1M"
+
+type server struct{ Options }
+
+// New makes the handler of everything that the server's own address serves.
+func New(options Options) http.Handler {
+	s := &server{options}
+	router := echo.New()
+	router.HideBanner, router.HidePort = true, true
+	router.HTTPErrorHandler = s.answerError
+	router.Use(middleware.Recover(), middleware.BodyLimit(maxBody))
+	router.GET("/healthz", s.alive)
+	router.GET("/readyz", s.ready)
+	router.GET("/metrics", s.metricsHandler())
+	router.GET("/api/v1/openapi.json", openAPI)
+	s.routeAPI(router.Group("/api/v1"))
+	return splitGit(options.Repositories, router)
+}
+
+func (s *server) routeAPI(api *echo.Group) {
+	api.GET("/apps", s.listApps, s.allow("read"))
+	api.POST("/apps", s.createApp, s.allow("admin"))
+	api.GET("/apps/:app", s.showApp, s.allow("read"))
+	api.PATCH("/apps/:app", s.updateApp, s.allow("admin"))
+	api.DELETE("/apps/:app", s.destroyApp, s.allow("admin"))
+	api.GET("/apps/:app/plan", s.planApp, s.allow("read"))
+	api.GET("/apps/:app/env", s.listEnv, s.allow("deploy"))
+	api.PATCH("/apps/:app/env", s.changeEnv, s.allow("deploy"))
+	api.GET("/apps/:app/logs", s.followLogs, s.allow("read"))
+	api.GET("/apps/:app/deployments", s.listDeployments, s.allow("read"))
+	api.POST("/apps/:app/deployments", s.createDeployment, s.allow("deploy"))
+	api.GET("/deployments/:deployment", s.showDeployment, s.allow("read"))
+	api.GET("/deployments/:deployment/events", s.followEvents, s.allow("read"))
+	api.POST("/deployments/:deployment/cancel", s.cancelDeployment, s.allow("deploy"))
+	api.GET("/tokens", s.listTokens, s.allow("admin"))
+	api.POST("/tokens", s.createToken, s.allow("admin"))
+	api.DELETE("/tokens/:token", s.revokeToken, s.allow("admin"))
+	api.GET("/doctor", s.diagnose, s.allow("admin"))
+}
+
+// splitGit sends /APP.git/… to the git side, which checks tokens and sizes itself.
+func splitGit(git http.Handler, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		first, _, found := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+		if found && strings.HasSuffix(first, ".git") {
+			git.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
+}
