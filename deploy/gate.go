@@ -44,12 +44,11 @@ func (a *attempt) gateSite() error {
 
 func (a *attempt) gateContainer(ctx context.Context) error {
 	probe, successes, timeout := a.probeOf()
-	bounded, cancel := context.WithTimeout(ctx, timeout)
-	healthcheck, err := a.imageHealth(bounded)
+	healthcheck, err := a.imageHealth(ctx)
 	if err != nil {
-		cancel()
 		return err
 	}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
 	probed := make(chan trial, 1)
 	go func() { probed <- a.probeAndLive(bounded, probe, successes) }()
 	result, ended, err := a.await(bounded, probed, healthcheck)
@@ -78,7 +77,9 @@ func (a *attempt) gateContainer(ctx context.Context) error {
 type dockerHealth struct{ waiting bool }
 
 func (a *attempt) imageHealth(ctx context.Context) (*dockerHealth, error) {
-	containers, err := a.Engine.List(ctx, a.d.App)
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
+	defer cancel()
+	containers, err := a.Engine.List(bounded, a.d.App)
 	if err != nil {
 		return nil, fmt.Errorf("look at new container: %w", err)
 	}
