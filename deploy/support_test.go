@@ -1,0 +1,51 @@
+package deploy
+
+import (
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fastDir is a directory in memory where there is one: these tests commit some ten thousand transactions.
+func fastDir(t testing.TB) string {
+	t.Helper()
+	const memory = "/dev/shm"
+	if info, err := os.Stat(memory); err != nil || !info.IsDir() {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "shipgate-deploy-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// ourGoroutines gives the stacks of the goroutines that run code of this package, tests aside.
+func ourGoroutines() []string {
+	buffer := make([]byte, 1<<20)
+	buffer = buffer[:runtime.Stack(buffer, true)]
+	var ours []string
+	for stack := range strings.SplitSeq(string(buffer), "\n\n") {
+		if strings.Contains(stack, "shipgate/deploy.(*") && !strings.Contains(stack, "testing.tRunner(") {
+			ours = append(ours, stack)
+		}
+	}
+	return ours
+}
+
+// checkGoroutines fails a test that leaves any of our goroutines behind. Not for tests that run beside others.
+func checkGoroutines(t *testing.T) {
+	t.Helper()
+	t.Cleanup(func() {
+		left := ourGoroutines()
+		for deadline := time.Now().Add(10 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = ourGoroutines() {
+			time.Sleep(5 * time.Millisecond)
+		}
+		if len(left) > 0 {
+			t.Errorf("%d goroutines are left, such as\n%s", len(left), left[0])
+		}
+	})
+}
