@@ -42,12 +42,12 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if found.hold != nil {
-			if !admitted(w, r, found.hold) {
+			if !waitOut(w, r, found.hold) {
 				return
 			}
 			continue
 		}
-		err, admitted := found.target.answer(w, r)
+		admitted, err := found.target.answer(w, r)
 		if !admitted {
 			continue
 		}
@@ -62,22 +62,22 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // answer gives the request to the target, unless that has been closed.
-func (t *target) answer(w http.ResponseWriter, r *http.Request) (err error, admitted bool) {
+func (t *target) answer(w http.ResponseWriter, r *http.Request) (admitted bool, err error) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	flight, admitted := t.acquire(w, cancel)
 	if !admitted {
-		return nil, false
+		return false, nil
 	}
 	defer flight.end()
 	if isWebSocket(r.Header) {
 		w = flight // learns of the connection when it is taken over
 	}
-	return t.backend.serve(w, r.WithContext(ctx)), true
+	return true, t.backend.serve(w, r.WithContext(ctx))
 }
 
-// admitted parks the request and says whether it may go on; if not, it has been answered.
-func admitted(w http.ResponseWriter, r *http.Request, hold *hold) bool {
+// waitOut parks the request and says whether it may go on; if not, it has been answered.
+func waitOut(w http.ResponseWriter, r *http.Request, hold *hold) bool {
 	switch hold.park(r.Context()) {
 	case parkReleased:
 		return true
