@@ -77,8 +77,9 @@ func askedBefore(tx txContext, app int64, key string) (id int64, err error) {
 	return id, nil
 }
 
-// join puts a new deployment at the end of its app's queue, in place of those that wait there.
-func join(tx txContext, app int64, request NewDeployment) (id int64, superseded []int64, err error) {
+// join puts a new deployment at the end of its app's queue, in place of those that wait there. It gives all others that it
+// changed.
+func join(tx txContext, app int64, request NewDeployment) (id int64, changed []int64, err error) {
 	if id = request.ID; id == 0 {
 		if id, err = nextNumber(tx); err != nil {
 			return 0, nil, err
@@ -87,10 +88,14 @@ func join(tx txContext, app int64, request NewDeployment) (id int64, superseded 
 	if err := checkRelease(tx, app, request.Release); err != nil {
 		return 0, nil, err
 	}
-	if superseded, err = supersede(tx, app, id); err != nil {
+	if changed, err = supersede(tx, app, id); err != nil {
 		return 0, nil, err
 	}
-	return id, superseded, insertDeployment(tx, app, id, request)
+	if err := insertDeployment(tx, app, id, request); err != nil {
+		return 0, nil, err
+	}
+	active, err := waitBehind(tx, app, id, request.Trigger)
+	return id, append(changed, active), err
 }
 
 // checkRelease refuses the release of another app, whose env must not get out.

@@ -25,7 +25,7 @@ func TestEnqueueSupersedesWhatWaitsInTheSameLane(t *testing.T) {
 	if d := must[Deployment](t)(s.Deployment(t.Context(), waiting.ID)); d.Reason != reason {
 		t.Errorf("reason is %q, want %q", d.Reason, reason)
 	}
-	if got := texts(t, s, waiting.ID); !slices.Equal(got, []string{"queued asked for by push", "superseded " + reason}) {
+	if got := texts(t, s, waiting.ID); !slices.Equal(got, []string{"queued asked for by push", "wait behind deployment " + itoa(running.ID), "superseded " + reason}) {
 		t.Errorf("its history is %q", got)
 	}
 	var unfinished []int64
