@@ -1,0 +1,388 @@
+package deploy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/shipgate/shipgate/deploy/memengine"
+	"github.com/shipgate/shipgate/store"
+)
+
+// server is a whole runner at work in a world, as serve has one.
+type server struct {
+	*world
+	t      *testing.T
+	store  *store.Store
+	runner *Runner
+}
+
+func newServer(t *testing.T, adjust ...func(*Options)) *server {
+	t.Helper()
+	checkGoroutines(t)
+	s := &server{world: newWorld(), t: t, store: openStore(t)}
+	s.builder.sites = t.TempDir()
+	s.app(appName, `{"deploy_strategy":"blue-green","healthcheck":{"path":"/healthz"}}`)
+	for n := range 10 {
+		s.version(n, memengine.Behaviour{})
+	}
+	s.boot(adjust...)
+	return s
+}
+
+func (s *server) boot(adjust ...func(*Options)) {
+	options := s.options(s.store)
+	for _, change := range adjust {
+		change(&options)
+	}
+	s.runner = New(options)
+	s.must(s.runner.Start(s.t.Context()))
+	s.t.Cleanup(func() { s.runner.Close() })
+}
+
+func (s *server) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *server) app(name, config string) {
+	s.t.Helper()
+	_, err := s.store.CreateApp(s.t.Context(), store.App{
+		Name: name, Source: store.SourceDockerfile, Hosts: []string{name + ".example.com"}, Config: []byte(config),
+	})
+	s.must(err)
+}
+
+// version makes commit n build to image n, which behaves like this.
+func (s *server) version(n int, behaviour memengine.Behaviour) {
+	s.builder.mu.Lock()
+	s.builder.artefacts[sha(n)] = store.Artefact{Image: image(n), Port: 8080}
+	s.builder.mu.Unlock()
+	s.engine.Behave(image(n), behaviour)
+}
+
+func (s *server) push(app string, n int) store.Deployment {
+	s.t.Helper()
+	d, err := s.store.Enqueue(s.t.Context(), store.NewDeployment{
+		App: app, Trigger: store.TriggerPush, SHA: sha(n), Ref: mainBranch,
+		Updates: []store.RefUpdate{{Name: mainBranch, Old: s.branches.tip(app), New: sha(n)}},
+	})
+	s.must(err)
+	return d
+}
+
+// until waits for a deployment to be as it is wanted, woken by its changes.
+func (s *server) until(id int64, what string, wanted func(store.Deployment) bool) store.Deployment {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	changed, stop := s.store.Watch(store.DeploymentTopic(id))
+	defer stop()
+	for {
+		d, err := s.store.Deployment(ctx, id)
+		s.must(err)
+		if wanted(d) {
+			return d
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			s.t.Fatalf("deployment %d never became %s: it is %s, %q\n%s", id, what, d.Step, d.Verdict, strings.Join(s.lines(id), "\n"))
+		}
+	}
+}
+
+func (s *server) end(id int64) store.Deployment {
+	s.t.Helper()
+	return s.until(id, "finished", func(d store.Deployment) bool { return d.Step.Terminal() })
+}
+
+func (s *server) wantVerdict(id int64, verdict store.Verdict, reason string) store.Deployment {
+	s.t.Helper()
+	d := s.end(id)
+	if d.Verdict != verdict || !strings.Contains(d.Reason, reason) {
+		s.t.Fatalf("deployment %d: %s %q, want %s %q\n%s", id, d.Verdict, d.Reason, verdict, reason, strings.Join(s.lines(id), "\n"))
+	}
+	return d
+}
+
+func (s *server) wantLive(app string, id int64) {
+	s.t.Helper()
+	live, _, err := s.store.Live(s.t.Context(), app)
+	s.must(err)
+	if route, _, _ := s.router.look(app); live.Deployment != id || route.Target.Deployment != id {
+		s.t.Fatalf("live %d, route to %d, want %d", live.Deployment, route.Target.Deployment, id)
+	}
+}
+
+// lines is a deployment's history as a push shows it, without the steps.
+func (s *server) lines(id int64) []string {
+	s.t.Helper()
+	events, err := s.store.Events(context.Background(), id, 0, 1000)
+	s.must(err)
+	var lines []string
+	for _, event := range events {
+		if event.Step == "" || event.Step == store.StepUndone {
+			lines = append(lines, event.Kind+" "+event.Text)
+		}
+	}
+	return lines
+}
+
+func (s *server) wantLine(id int64, line string) {
+	s.t.Helper()
+	if lines := s.lines(id); !slices.Contains(lines, line) {
+		s.t.Errorf("%q is not in the history of %d:\n%s", line, id, strings.Join(lines, "\n"))
+	}
+}
+
+// gate makes builds wait until they are let go, one by one or all. Started tells the commit of each build that has begun.
+type buildGate struct {
+	started chan string
+	proceed chan struct{}
+}
+
+func (s *server) gateBuilds() *buildGate {
+	g := &buildGate{started: make(chan string, 100), proceed: make(chan struct{})}
+	s.builder.during = func(ctx context.Context, request store.BuildRequest) error {
+		g.started <- request.SHA
+		select {
+		case <-g.proceed:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return g
+}
+
+func (g *buildGate) wait(t *testing.T) string {
+	t.Helper()
+	select {
+	case sha := <-g.started:
+		return sha
+	case <-time.After(time.Minute):
+		t.Fatal("no build began")
+		return ""
+	}
+}
+
+func TestNewerPushSupersedesQueuedOnes(t *testing.T) {
+	s := newServer(t)
+	builds := s.gateBuilds()
+	running := s.push(appName, 1)
+	builds.wait(t)
+	waiting := s.push(appName, 2)
+	newest := s.push(appName, 3)
+	s.wantVerdict(waiting.ID, store.Superseded, "superseded by deployment 3")
+	s.wantLine(newest.ID, "wait behind deployment 1")
+	close(builds.proceed)
+	s.wantVerdict(running.ID, store.Succeeded, "")
+	s.wantVerdict(newest.ID, store.Succeeded, "")
+	s.wantLive(appName, newest.ID)
+	if got := s.branches.tip(appName); got != sha(3) {
+		t.Errorf("the branch says %.7s", got)
+	}
+}
+
+func TestOnPushCancelEndsABuild(t *testing.T) {
+	s := newServer(t)
+	s.app("eager", `{"on_push":"cancel","deploy_strategy":"blue-green","healthcheck":{"path":"/"}}`)
+	builds := s.gateBuilds()
+	running := s.push("eager", 1)
+	builds.wait(t)
+	newest := s.push("eager", 2)
+	s.wantVerdict(running.ID, store.Cancelled, "cancelled on request")
+	s.wantLine(running.ID, "note deployment 2 takes its place (on_push: cancel)")
+	close(builds.proceed)
+	s.wantVerdict(newest.ID, store.Succeeded, "")
+}
+
+func TestCancel(t *testing.T) {
+	t.Run("queued", func(t *testing.T) {
+		s := newServer(t)
+		builds := s.gateBuilds()
+		running := s.push(appName, 1)
+		builds.wait(t)
+		waiting := s.push(appName, 2)
+		_, err := s.store.AskCancel(t.Context(), waiting.ID)
+		s.must(err)
+		s.wantVerdict(waiting.ID, store.Cancelled, "before it started")
+		close(builds.proceed)
+		s.wantVerdict(running.ID, store.Succeeded, "")
+	})
+	t.Run("building", func(t *testing.T) {
+		s := newServer(t)
+		builds := s.gateBuilds()
+		d := s.push(appName, 1)
+		builds.wait(t)
+		_, err := s.store.AskCancel(t.Context(), d.ID)
+		s.must(err)
+		s.wantVerdict(d.ID, store.Cancelled, "cancelled on request")
+		s.wantLine(d.ID, "cancelled cancelled on request; nothing serves yet")
+	})
+	t.Run("gating", func(t *testing.T) {
+		s := newServer(t)
+		s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+		s.version(2, memengine.Behaviour{NeverListens: true})
+		d := s.push(appName, 2)
+		s.until(d.ID, "started", func(d store.Deployment) bool { return d.Step == store.StepStarted })
+		_, err := s.store.AskCancel(t.Context(), d.ID)
+		s.must(err)
+		s.wantVerdict(d.ID, store.Cancelled, "cancelled on request")
+		s.wantLive(appName, 1)
+		if containers := s.engine.Containers(); len(containers) != 1 {
+			t.Errorf("left: %+v", containers)
+		}
+	})
+	t.Run("too late", func(t *testing.T) {
+		s := newServer(t)
+		d := s.push(appName, 1)
+		s.end(d.ID)
+		if _, err := s.store.AskCancel(t.Context(), d.ID); store.CodeOf(err) != store.CodeConflict {
+			t.Errorf("cancel of a finished deployment: %v", err)
+		}
+	})
+}
+
+func TestLanesRunAtOnceAndBuildsOneByOne(t *testing.T) {
+	s := newServer(t)
+	s.app("other", `{"deploy_strategy":"blue-green","healthcheck":{"path":"/"}}`)
+	builds := s.gateBuilds()
+	first := s.push(appName, 1)
+	builds.wait(t)
+	second := s.push("other", 2)
+	s.until(second.ID, "waiting for the builder", func(d store.Deployment) bool {
+		return slices.Contains(s.lines(d.ID), "wait behind another build")
+	})
+	builds.proceed <- struct{}{}
+	s.wantVerdict(first.ID, store.Succeeded, "")
+	if got := builds.wait(t); got != sha(2) {
+		t.Errorf("built %.7s", got)
+	}
+	close(builds.proceed)
+	s.wantVerdict(second.ID, store.Succeeded, "")
+}
+
+func TestBuildsAtOnce(t *testing.T) {
+	s := newServer(t, func(o *Options) { o.BuildsAtOnce = 2 })
+	s.app("other", `{"deploy_strategy":"blue-green","healthcheck":{"path":"/"}}`)
+	builds := s.gateBuilds()
+	first, second := s.push(appName, 1), s.push("other", 2)
+	builds.wait(t)
+	builds.wait(t) // both run, though neither has been let go
+	third := s.push(appName, 3)
+	close(builds.proceed)
+	for _, d := range []store.Deployment{first, second, third} {
+		s.wantVerdict(d.ID, store.Succeeded, "")
+	}
+	s.wantLive(appName, third.ID)
+	s.wantLive("other", second.ID)
+}
+
+func TestBuildThatHangsEndsByItsDeadline(t *testing.T) {
+	s := newServer(t, func(o *Options) { o.Patience.Build = 50 * time.Millisecond })
+	s.gateBuilds()
+	s.wantVerdict(s.push(appName, 1).ID, store.Failed, "the build took longer than 50ms")
+}
+
+func TestBuildThatFails(t *testing.T) {
+	s := newServer(t)
+	s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	delete(s.builder.artefacts, sha(2))
+	s.wantVerdict(s.push(appName, 2).ID, store.Failed, "Dockerfile:3")
+	s.wantLine(2, "failed Dockerfile:3: RUN false: exit code 1; 1 keeps serving. Full log: shipgate logs hello --deployment 2")
+	s.builder.during = func(context.Context, store.BuildRequest) error { return errors.New("socket hang up") }
+	s.wantVerdict(s.push(appName, 3).ID, store.Errored, "internal error, see deployment 3")
+	s.wantLine(3, "note socket hang up")
+	s.wantLive(appName, 1)
+}
+
+func TestBranchThatMovedIsRefusedBeforeTheBuild(t *testing.T) {
+	s := newServer(t)
+	s.branches.moved = store.Problemf(store.CodeConflict, "main moved to 1234567 while deployment 1 waited")
+	s.builder.during = func(context.Context, store.BuildRequest) error {
+		t.Error("it was built")
+		return nil
+	}
+	s.wantVerdict(s.push(appName, 1).ID, store.Failed, "main moved")
+}
+
+func TestFullDiskIsRefusedBeforeTheBuild(t *testing.T) {
+	s := newServer(t, func(o *Options) {
+		o.Preflight = func(context.Context) error { return store.Problemf(store.CodeErrored, "12 MB free, 500 MB needed") }
+	})
+	s.wantVerdict(s.push(appName, 1).ID, store.Errored, "12 MB free")
+}
+
+func TestCloseLeavesWorkForTheNextProcess(t *testing.T) {
+	for _, strategy := range []string{"blue-green", "recreate"} {
+		for _, at := range []string{"within build #1", "after start hello-2 #1", "after probe #1", "before apply 2 #1", "before drain #1"} {
+			t.Run(strategy+"/"+at, func(t *testing.T) {
+				s := newServer(t)
+				_, err := s.store.UpdateApp(t.Context(), store.App{Name: appName, Source: store.SourceDockerfile,
+					Hosts: []string{appHost}, Config: []byte(`{"deploy_strategy":"` + strategy + `","healthcheck":{"path":"/"}}`)})
+				s.must(err)
+				s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+				reached, closed := make(chan struct{}), make(chan struct{})
+				var once sync.Once
+				s.setInject(func(point string) error {
+					if point == at {
+						once.Do(func() { close(reached) })
+						<-s.runner.root.Done()
+					}
+					return nil
+				})
+				d := s.push(appName, 2)
+				select {
+				case <-reached:
+				case <-time.After(time.Minute):
+					t.Fatal("the point was not reached")
+				}
+				go func() { defer close(closed); s.runner.Close() }()
+				select {
+				case <-closed:
+				case <-time.After(time.Minute):
+					t.Fatal("Close waits for ever")
+				}
+				if left := ourGoroutines(); len(left) > 0 {
+					t.Errorf("left after Close: %s", left[0])
+				}
+				if now, err := s.store.Deployment(t.Context(), d.ID); err != nil || now.Step.Terminal() {
+					t.Errorf("it is %s (%v)", now.Step, err)
+				}
+				s.setInject(nil)
+				s.boot()
+				s.wantVerdict(d.ID, store.Succeeded, "")
+				s.wantLive(appName, d.ID)
+			})
+		}
+	}
+}
+
+func TestStartDoesNotWaitForAnEngineThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		s := &server{world: w, t: t, store: openStore(t)}
+		options := w.options(s.store)
+		options.Engine = hangingEngine{w.engine}
+		r := New(options)
+		s.must(r.Start(t.Context()))
+		s.must(r.Close())
+		s.must(s.store.Close())
+	})
+}
+
+type hangingEngine struct{ *memengine.Engine }
+
+func (hangingEngine) List(ctx context.Context, _ string) ([]store.Container, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
