@@ -129,7 +129,7 @@ func (s *server) lines(id int64) []string {
 	s.must(err)
 	var lines []string
 	for _, event := range events {
-		if event.Step == "" || event.Step == store.StepUndone {
+		if event.Kind != "step" && event.Step != store.StepQueued {
 			lines = append(lines, event.Kind+" "+event.Text)
 		}
 	}

@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"net/netip"
 	"os"
 	"runtime"
 	"strings"
@@ -48,4 +49,12 @@ func checkGoroutines(t *testing.T) {
 			t.Errorf("%d goroutines are left, such as\n%s", len(left), left[0])
 		}
 	})
+}
+
+func sockets(all ...string) []netip.AddrPort {
+	var parsed []netip.AddrPort
+	for _, socket := range all {
+		parsed = append(parsed, netip.MustParseAddrPort(socket))
+	}
+	return parsed
 }
