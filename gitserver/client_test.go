@@ -86,6 +86,11 @@ func TestDeployBranch(t *testing.T) {
 	contains(t, c.mustPush("HEAD:refs/heads/production"), "deployment 2")
 	c.commit("Two", "a", "2")
 	contains(t, c.mustPush("HEAD:refs/heads/master"), "master stored; only production deploys")
+	app.Config = []byte(`{"branch":"../../x"}`)
+	_, err = r.store.UpdateApp(t.Context(), app)
+	check(t, err)
+	c.commit("Three", "a", "3")
+	c.mustFail("the app's deploy branch: ", "HEAD:refs/heads/master")
 }
 
 func TestAtomic(t *testing.T) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -166,6 +168,40 @@ func TestNoLostUpdate(t *testing.T) {
 			r.clean()
 		})
 	}
+}
+
+// Many requests at once, without git's own steps in between: exactly one of each round moves the branch.
+func TestNoLostUpdateUnderPressure(t *testing.T) {
+	r := newRig(t, Limits{})
+	c := r.newClone()
+	base := c.commit("Base", "a", "0")
+	c.mustPush("HEAD:side")
+	for round := range 5 {
+		bodies := make([]string, 8)
+		for i := range bodies {
+			c.git("reset", "-q", "--hard", base)
+			tip := c.commit(fmt.Sprint("Round ", round, " change ", i), "a", fmt.Sprint(round, i))
+			bodies[i] = request("refs/heads/side", base, tip) + c.packOf(tip, "^"+base)
+		}
+		answers := make([]string, len(bodies))
+		var racing sync.WaitGroup
+		for i, body := range bodies {
+			racing.Go(func() { _, answers[i] = r.send(strings.NewReader(body), nil) })
+		}
+		racing.Wait()
+		accepted := 0
+		for _, answer := range answers {
+			if strings.Contains(answer, "ok refs/heads/side") {
+				accepted++
+			} else {
+				contains(t, answer, "ng refs/heads/side stale info")
+			}
+		}
+		equal(t, "accepted", accepted, 1)
+		base = r.tip("refs/heads/side")
+		c.git("fetch", "-q", r.bare(), "side")
+	}
+	r.clean()
 }
 
 // The deployment of a client that goes away during the build goes on, and its branch moves.
@@ -335,6 +371,10 @@ func TestFaultOfOurs(t *testing.T) {
 	if err == nil || broken.fault == nil {
 		t.Error("the spool's fault is not known")
 	}
+	p := &push{log: slog.New(slog.DiscardHandler)}
+	contains(t, p.ours(fmt.Errorf("write: %w", syscall.ENOSPC)).Error(), "the disk of the server is full")
+	equal(t, "code", store.CodeOf(p.ours(broken.fault)), store.CodeErrored)
+	check(t, os.MkdirAll(r.bare(), 0o755))
 	d := store.Deployment{App: testApp, Updates: []store.RefUpdate{{Name: "refs/heads/main", New: sha}}}
 	check(t, os.MkdirAll(filepath.Join(r.bare(), "refs", "heads"), 0o755))
 	check(t, os.WriteFile(filepath.Join(r.bare(), "refs", "heads", "main.lock"), nil, 0o600))
