@@ -70,8 +70,8 @@ func TestFaults(t *testing.T) {
 			l := newLaboratory(t, scenario)
 			var count tally
 			defer count.report(t)
-			for _, at := range l.newSchedule().disturbed(func(string) error { return nil }) {
-				if !outside(at) {
+			for n, at := range l.newSchedule().disturbed(func(string) error { return nil }) {
+				if !outside(at) || thinned(scenario, n) {
 					continue
 				}
 				s := l.newSchedule()
@@ -106,8 +106,8 @@ func TestLastingFaults(t *testing.T) {
 			var count tally
 			defer count.report(t)
 			broken := map[string]bool{}
-			for _, from := range l.newSchedule().disturbed(func(string) error { return nil }) {
-				if !outside(from) || broken[verb(from)] || verb(from) == "probe" || strings.HasPrefix(from, "within") {
+			for n, from := range l.newSchedule().disturbed(func(string) error { return nil }) {
+				if !outside(from) || thinned(scenario, n) || broken[verb(from)] || verb(from) == "probe" || strings.HasPrefix(from, "within") {
 					continue
 				}
 				broken[verb(from)] = true
@@ -148,8 +148,8 @@ func TestCancellations(t *testing.T) {
 			l := newLaboratory(t, scenario)
 			var count tally
 			defer count.report(t)
-			for _, at := range l.newSchedule().disturbed(func(string) error { return nil }) {
-				if !worth(at) {
+			for n, at := range l.newSchedule().disturbed(func(string) error { return nil }) {
+				if !worth(at) || thinned(scenario, n) {
 					continue
 				}
 				s := l.newSchedule()
