@@ -89,14 +89,14 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"serve":       func(ts *testscript.TestScript, _ bool, args []string) { serverOf(ts).serve(ts, args) },
-			"kill-server": func(ts *testscript.TestScript, _ bool, _ []string) { serverOf(ts).end(ts, syscall.SIGKILL) },
-			"stop-server": func(ts *testscript.TestScript, _ bool, _ []string) { serverOf(ts).end(ts, syscall.SIGTERM) },
+			"kill-server": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(serverOf(ts).end(syscall.SIGKILL)) },
+			"stop-server": func(ts *testscript.TestScript, _ bool, _ []string) { ts.Check(serverOf(ts).end(syscall.SIGTERM)) },
 			"testapp":     copyTestapp,
 			"http":        request,
 			"load":        load,
-			"reached":     func(ts *testscript.TestScript, _ bool, args []string) { serverOf(ts).await(ts, args[0], args[1]) },
+			"reached":     func(ts *testscript.TestScript, _ bool, args []string) { ts.Check(serverOf(ts).await(args[0], args[1])) },
 			"settled": func(ts *testscript.TestScript, _ bool, args []string) {
-				serverOf(ts).await(ts, args[0], "done", "undone")
+				ts.Check(serverOf(ts).await(args[0], "done", "undone"))
 			},
 			"containers": containers,
 		},
@@ -109,11 +109,11 @@ func serverOf(ts *testscript.TestScript) *scriptServer { return ts.Value(serverK
 
 // scriptServer is the server of one script, with all that has to be removed in the end.
 type scriptServer struct {
-	dir, bin string
-	command  *exec.Cmd
-	public   string
-	log      *logTail
-	load     *loadRun
+	dir, bin    string
+	api, public string // addresses; port 0 until it was started once
+	command     *exec.Cmd
+	log         *logTail
+	load        *loadRun
 }
 
 func newScriptServer(env *testscript.Env, bin string) *scriptServer {
@@ -123,63 +123,85 @@ func newScriptServer(env *testscript.Env, bin string) *scriptServer {
 		"GIT_AUTHOR_NAME=dev", "GIT_AUTHOR_EMAIL=dev@localhost", "GIT_COMMITTER_NAME=dev", "GIT_COMMITTER_EMAIL=dev@localhost",
 		"SHIPGATE_DATA="+filepath.Join(env.WorkDir, ".data"), "GORACE=halt_on_error=1",
 	)
-	return &scriptServer{dir: filepath.Join(env.WorkDir, ".data"), bin: bin, public: "127.0.0.1:0"}
+	return newServer(filepath.Join(env.WorkDir, ".data"), bin)
 }
 
-// serve starts the server and returns when it can take a push. A second one takes the first one's addresses.
+func newServer(dir, bin string) *scriptServer {
+	return &scriptServer{dir: dir, bin: bin, api: "127.0.0.1:0", public: "127.0.0.1:0"}
+}
+
 func (s *scriptServer) serve(ts *testscript.TestScript, args []string) {
-	listen := "127.0.0.1:0"
-	if api := ts.Getenv("API"); api != "" {
-		listen = api
-	}
-	s.command = exec.Command(filepath.Join(s.bin, "shipgate"), append([]string{"serve", "--data", s.dir, "--listen", listen, "--public-addr", s.public}, args...)...)
-	stderr, err := s.command.StderrPipe()
+	ts.Check(s.start(args...))
+	ts.Setenv("API", s.api)
+	ts.Setenv("PUBLIC", "http://"+s.public)
+	token, err := s.token()
 	ts.Check(err)
-	ts.Check(s.command.Start())
+	ts.Setenv("TOKEN", token)
+}
+
+// start starts the server and returns when it can take a push. A second one takes the first one's addresses.
+func (s *scriptServer) start(args ...string) error {
+	args = append([]string{"serve", "--data", s.dir, "--listen", s.api, "--public-addr", s.public}, args...)
+	s.command = exec.Command(filepath.Join(s.bin, "shipgate"), args...)
+	stderr, err := s.command.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.command.Start(); err != nil {
+		return err
+	}
 	s.log = followLog(stderr)
 	select {
 	case line := <-s.log.ready:
 		fields := strings.Fields(line)
-		api := strings.TrimPrefix(fields[1], "api=")
-		public := strings.TrimPrefix(fields[2], "public=")
-		s.public = strings.TrimPrefix(public, "http://")
-		ts.Setenv("API", strings.TrimPrefix(api, "http://"))
-		ts.Setenv("PUBLIC", public)
+		s.api = strings.TrimPrefix(fields[1], "api=http://")
+		s.public = strings.TrimPrefix(fields[2], "public=http://")
+		return nil
 	case <-s.log.done:
-		ts.Fatalf("the server ended before it was ready:\n%s", s.log.text())
+		return fmt.Errorf("the server ended before it was ready:\n%s", s.log.text())
 	case <-time.After(patience):
-		ts.Fatalf("the server was not ready in time:\n%s", s.log.text())
+		return fmt.Errorf("the server was not ready in time:\n%s", s.log.text())
 	}
+}
+
+func (s *scriptServer) token() (string, error) {
 	token, err := os.ReadFile(filepath.Join(s.dir, "admin-token"))
-	ts.Check(err)
-	ts.Setenv("TOKEN", strings.TrimSpace(string(token)))
+	return strings.TrimSpace(string(token)), err
 }
 
 // end sends a signal to the server and waits until it is gone.
-func (s *scriptServer) end(ts *testscript.TestScript, signal syscall.Signal) {
-	ts.Check(s.command.Process.Signal(signal))
+func (s *scriptServer) end(signal syscall.Signal) error {
+	if err := s.command.Process.Signal(signal); err != nil {
+		return err
+	}
 	<-s.log.done
 	err := s.command.Wait()
 	s.command = nil
 	if signal != syscall.SIGKILL && err != nil {
-		ts.Fatalf("the server ended with %v:\n%s", err, s.log.text())
+		return fmt.Errorf("the server ended with %w:\n%s", err, s.log.text())
 	}
+	return nil
 }
 
 // await waits until a deployment has reached one of the steps.
-func (s *scriptServer) await(ts *testscript.TestScript, deployment string, steps ...string) {
+func (s *scriptServer) await(deployment string, steps ...string) error {
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
-		command := exec.Command(filepath.Join(s.bin, "shipgate"), "show", deployment, "--data", s.dir, "--json")
-		output, err := command.Output()
+		output, err := s.shipgate("show", deployment, "--json")
 		for _, step := range steps {
-			if err == nil && strings.Contains(string(output), `"step": "`+step+`"`) {
-				return
+			if err == nil && strings.Contains(output, `"step": "`+step+`"`) {
+				return nil
 			}
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	ts.Fatalf("deployment %s did not reach %v:\n%s", deployment, steps, s.log.text())
+	return fmt.Errorf("deployment %s did not reach %v:\n%s", deployment, steps, s.log.text())
+}
+
+// shipgate runs a command against the server.
+func (s *scriptServer) shipgate(args ...string) (string, error) {
+	output, err := exec.Command(filepath.Join(s.bin, "shipgate"), append(args, "--data", s.dir)...).Output()
+	return string(output), err
 }
 
 // cleanUp removes everything that carries the label of this script's server, and ends the processes it started.
@@ -236,12 +258,15 @@ func load(ts *testscript.TestScript, _ bool, args []string) {
 
 // containers prints the names and states of an app's containers.
 func containers(ts *testscript.TestScript, _ bool, args []string) {
-	id := serverID(serverOf(ts).dir)
-	output, err := exec.Command("docker", "ps", "-a", "--filter", "label=dev.shipgate.data="+id,
-		"--filter", "label=dev.shipgate.app="+args[0], "--format", "{{.Names}} {{.State}}").Output()
+	output, err := serverOf(ts).containers(args[0])
 	ts.Check(err)
-	_, err = ts.Stdout().Write(output)
-	ts.Check(err)
+	fmt.Fprint(ts.Stdout(), output)
+}
+
+func (s *scriptServer) containers(app string) (string, error) {
+	output, err := exec.Command("docker", "ps", "-a", "--filter", "label=dev.shipgate.data="+serverID(s.dir),
+		"--filter", "label=dev.shipgate.app="+app, "--format", "{{.Names}} {{.State}}").Output()
+	return string(output), err
 }
 
 // logTail reads a process's log, finds the line that says it is ready, and keeps the rest for failures.
