@@ -328,7 +328,7 @@ func (l *laboratory) crashes(at ...string) (s *schedule, recovery []string) {
 }
 
 func TestCrashes(t *testing.T) {
-	stride, err := strconv.Atoi(cmp.Or(os.Getenv("SHIPGATE_CRASH_PAIRS"), "97"))
+	stride, err := strconv.Atoi(cmp.Or(os.Getenv("SHIPGATE_CRASH_PAIRS"), "41"))
 	if err != nil {
 		stride = 1
 	}
