@@ -165,6 +165,9 @@ func (s *schedule) checkBetween(point string) {
 	if live == s.d.ID && s.version != "healthy" {
 		s.fault("%s: live and never healthy", point)
 	}
+	if route, _, _ := s.world.router.look(appName); s.world.branches.tip(appName) == s.d.SHA && route.Target.Deployment != s.d.ID {
+		s.fault("%s: the branch has moved and the route has not", point)
+	}
 	if live != 0 {
 		s.checkServing(point, live)
 	}
