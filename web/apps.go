@@ -33,23 +33,26 @@ func (s *server) listApps(c echo.Context) error {
 	return c.JSON(http.StatusOK, shown)
 }
 
-// appRequest is what can be said of an app. In an update, what is absent stays.
-type appRequest struct {
+// newApp is what can be said of an app that is to be made.
+type newApp struct {
 	Name   string          `json:"name"`
 	Source store.Source    `json:"source"`
-	Hosts  *[]string       `json:"hosts"`
+	Hosts  []string        `json:"hosts"`
 	Config json.RawMessage `json:"config"`
 }
 
+// appChange is what can change of an app. What is absent stays.
+type appChange struct {
+	Hosts  *[]string       `json:"hosts"`
+	Config json.RawMessage `json:"config"` // a JSON Merge Patch (RFC 7396)
+}
+
 func (s *server) createApp(c echo.Context) error {
-	var request appRequest
+	var request newApp
 	if err := decode(c, &request); err != nil {
 		return err
 	}
-	app := store.App{Name: request.Name, Source: request.Source, Hosts: []string{}, Config: request.Config}
-	if request.Hosts != nil {
-		app.Hosts = *request.Hosts
-	}
+	app := store.App{Name: request.Name, Source: request.Source, Hosts: request.Hosts, Config: request.Config}
 	if err := supported(app); err != nil {
 		return err
 	}
@@ -88,7 +91,7 @@ func (s *server) showApp(c echo.Context) error {
 // updateApp replaces the fields of the config that the request names, and the hosts if it names any.
 func (s *server) updateApp(c echo.Context) error {
 	ctx := c.Request().Context()
-	var request appRequest
+	var request appChange
 	if err := decode(c, &request); err != nil {
 		return err
 	}
@@ -96,7 +99,6 @@ func (s *server) updateApp(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	before := slices.Clone(app.Hosts)
 	if request.Hosts != nil {
 		app.Hosts = *request.Hosts
 	}
@@ -107,7 +109,7 @@ func (s *server) updateApp(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(before, updated.Hosts) {
+	if request.Hosts != nil { // also when they stay: the route may not have followed the last time
 		if err := s.Runner.Reroute(ctx, app.Name); err != nil {
 			return fmt.Errorf("move route to new hosts: %w", err)
 		}
@@ -115,21 +117,40 @@ func (s *server) updateApp(c echo.Context) error {
 	return s.answerApp(c, http.StatusOK, updated)
 }
 
-// mergeConfig lays the fields of a change over a config; null takes a field away.
+// mergeConfig lays a JSON Merge Patch (RFC 7396) over a config.
 func mergeConfig(config, change json.RawMessage) (json.RawMessage, error) {
 	if len(change) == 0 {
 		return config, nil
 	}
-	fields, changes := map[string]json.RawMessage{}, map[string]json.RawMessage{}
+	var fields, changes map[string]any
 	if err := json.Unmarshal(config, &fields); err != nil {
 		return nil, fmt.Errorf("read stored config: %w", err)
 	}
 	if err := json.Unmarshal(change, &changes); err != nil {
 		return nil, store.Problemf(store.CodeUsage, "config is not a JSON object: %w", err)
 	}
-	maps.Copy(fields, changes)
-	maps.DeleteFunc(fields, func(_ string, value json.RawMessage) bool { return string(value) == "null" })
-	return json.Marshal(fields)
+	return json.Marshal(mergePatch(fields, changes))
+}
+
+// mergePatch goes down into objects that both sides have; null takes a field away.
+func mergePatch(target, patch map[string]any) map[string]any {
+	merged := maps.Clone(target)
+	if merged == nil {
+		merged = map[string]any{}
+	}
+	for name, value := range patch {
+		inner, isObject := value.(map[string]any)
+		switch {
+		case value == nil:
+			delete(merged, name)
+		case isObject:
+			before, _ := merged[name].(map[string]any)
+			merged[name] = mergePatch(before, inner)
+		default:
+			merged[name] = value
+		}
+	}
+	return merged
 }
 
 func (s *server) destroyApp(c echo.Context) error {

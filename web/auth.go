@@ -1,6 +1,7 @@
 package web
 
 import (
+	"net/http"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,9 @@ func (s *server) allow(scope string) echo.MiddlewareFunc {
 			app, err := s.appOf(c, token)
 			if err != nil {
 				return err
+			}
+			if c.Param("deployment") != "" && !token.May("read", app) {
+				return unknownDeployment(c) // how much others deploy is none of its business
 			}
 			if !token.May(scope, app) {
 				return errForbidden
@@ -56,9 +60,16 @@ func (s *server) deploymentOf(c echo.Context) (store.Deployment, error) {
 	return s.Store.Deployment(c.Request().Context(), id)
 }
 
-// secretOf takes the token from a Bearer header, or from the password of a Basic one.
+func unknownDeployment(c echo.Context) error {
+	return store.Problemf(store.CodeNotFound, "there is no deployment %s", c.Param("deployment")).WithHint("shipgate deployments APP")
+}
+
+// secretOf takes the token from a Bearer header, or from a Basic one: its password, or its user name where there is none.
 func secretOf(c echo.Context) string {
-	if _, password, ok := c.Request().BasicAuth(); ok {
+	if user, password, ok := c.Request().BasicAuth(); ok {
+		if password == "" {
+			return user
+		}
 		return password
 	}
 	scheme, secret, _ := strings.Cut(c.Request().Header.Get("Authorization"), " ")
@@ -68,7 +79,16 @@ func secretOf(c echo.Context) string {
 	return strings.TrimSpace(secret)
 }
 
-// decode reads a JSON body; unknown fields are errors.
-func decode(c echo.Context, into any) error {
-	return decodeJSON(c.Request().Body, into)
+// sameOrigin refuses what a page of another site makes a browser send, which would add the password it remembers.
+func sameOrigin(next echo.HandlerFunc) echo.HandlerFunc {
+	protection := http.NewCrossOriginProtection()
+	return func(c echo.Context) error {
+		if err := protection.Check(c.Request()); err != nil {
+			return errForeignPage
+		}
+		return next(c)
+	}
 }
+
+var errForeignPage = store.Problemf(store.CodeUnauthorised, "a page of another site sent this request").
+	WithHint("use the command line, or send no Origin header")

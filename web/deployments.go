@@ -1,8 +1,10 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"net/http"
+	"regexp"
 	"strconv"
 
 	"github.com/labstack/echo/v4"
@@ -14,24 +16,21 @@ const mostDeployments = 200
 
 func (s *server) listDeployments(c echo.Context) error {
 	ctx := c.Request().Context()
-	if _, err := s.Store.App(ctx, c.Param("app")); err != nil {
+	app, err := s.Store.App(ctx, c.Param("app"))
+	if err != nil {
 		return err
 	}
 	limit, err := number(c, "limit", 50, mostDeployments)
 	if err != nil {
 		return err
 	}
-	deployments, err := s.Store.Deployments(ctx, c.Param("app"), limit)
+	deployments, err := s.Store.Deployments(ctx, app.Name, limit)
 	if err != nil {
 		return err
 	}
 	shown := []deploymentJSON{}
 	for _, d := range deployments {
-		one, err := s.deploymentJSON(ctx, d)
-		if err != nil {
-			return err
-		}
-		shown = append(shown, one)
+		shown = append(shown, deploymentJSON{Deployment: d, URL: s.urlOf(app)})
 	}
 	return c.JSON(http.StatusOK, shown)
 }
@@ -49,6 +48,7 @@ func number(c echo.Context, name string, fallback, most int) (int, error) {
 	return value, nil
 }
 
+// deploymentRequest names one of its fields, or none for the commit of the deploy branch.
 type deploymentRequest struct {
 	Ref        string `json:"ref"`
 	SHA        string `json:"sha"`
@@ -56,9 +56,30 @@ type deploymentRequest struct {
 	RollbackTo *int64 `json:"rollback_to"` // 0: the version before the present one
 }
 
+func (r deploymentRequest) validate() error {
+	named := 0
+	for _, given := range []bool{r.Ref != "", r.SHA != "", r.Image != "", r.RollbackTo != nil} {
+		if given {
+			named++
+		}
+	}
+	if named > 1 {
+		return store.Problemf(store.CodeUsage, "only one of ref, sha, image and rollback_to can be deployed")
+	}
+	if r.SHA != "" && !commitID.MatchString(r.SHA) {
+		return store.Problemf(store.CodeUsage, "sha %q is not the id of a commit", r.SHA).WithHint("shipgate deploy APP --ref BRANCH")
+	}
+	return nil
+}
+
+var commitID = regexp.MustCompile(`^[0-9a-f]{7,40}$`)
+
 func (s *server) createDeployment(c echo.Context) error {
 	var request deploymentRequest
 	if err := decode(c, &request); err != nil {
+		return err
+	}
+	if err := request.validate(); err != nil {
 		return err
 	}
 	app, err := s.Store.App(c.Request().Context(), c.Param("app"))
@@ -78,22 +99,27 @@ func (s *server) createDeployment(c echo.Context) error {
 }
 
 func (s *server) deploy(c echo.Context, app store.App, request deploymentRequest) (store.Deployment, error) {
-	ctx := c.Request().Context()
+	ctx, key := c.Request().Context(), c.Request().Header.Get("Idempotency-Key")
 	switch {
+	case len(key) > longestKey:
+		return store.Deployment{}, store.Problemf(store.CodeUsage, "the Idempotency-Key is longer than %d bytes", longestKey)
 	case request.Image != "":
 		return store.Deployment{}, store.Problemf(store.CodeUsage, "%s is built from its repository, not from an image", app.Name).
 			WithHint("shipgate deploy %s --ref REF", app.Name)
+	case request.RollbackTo != nil && key != "": // better refused than done twice
+		return store.Deployment{}, store.Problemf(store.CodeUsage, "a rollback takes no Idempotency-Key").
+			WithHint("shipgate rollback %s --to DEPLOYMENT", app.Name)
 	case request.RollbackTo != nil:
 		return s.Runner.Rollback(ctx, app.Name, *request.RollbackTo)
 	}
-	ref := request.Ref
-	if request.SHA != "" {
-		ref = request.SHA
-	}
-	return s.deployCommit(ctx, app, ref, c.Request().Header.Get("Idempotency-Key"))
+	return s.deployCommit(ctx, app, cmp.Or(request.SHA, request.Ref), key)
 }
 
-// deployCommit deploys a commit that was pushed before. The deploy branch moves to it with the verdict.
+// longestKey bounds what a client can make us keep.
+const longestKey = 200
+
+// deployCommit deploys a commit that was pushed before. The deploy branch moves to it with the verdict, also where it is
+// there already: what runs now may move it before.
 func (s *server) deployCommit(ctx context.Context, app store.App, ref, key string) (store.Deployment, error) {
 	sha, subject, err := s.Repositories.Resolve(ctx, app.Name, ref)
 	if err != nil {
@@ -103,17 +129,11 @@ func (s *server) deployCommit(ctx context.Context, app store.App, ref, key strin
 	if err != nil {
 		return store.Deployment{}, err
 	}
-	request := store.NewDeployment{
+	return s.Store.Enqueue(ctx, store.NewDeployment{
 		App: app.Name, Trigger: store.TriggerAPI, SHA: sha, Ref: branch, Subject: subject, IdempotencyKey: key,
-	}
-	if tip != sha {
-		request.Updates = []store.RefUpdate{{Name: branch, Old: tip, New: sha}}
-	}
-	return s.Store.Enqueue(ctx, request)
+		Updates: []store.RefUpdate{{Name: branch, Old: tip, New: sha}},
+	})
 }
-
-// shownEvents is how many lines of the history come with a deployment; the rest is at its events.
-const shownEvents = 1000
 
 func (s *server) showDeployment(c echo.Context) error {
 	d, err := s.deploymentOf(c)
@@ -124,10 +144,48 @@ func (s *server) showDeployment(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if shown.Events, err = s.Store.Events(c.Request().Context(), d.ID, 0, shownEvents); err != nil {
+	if shown.Events, err = s.outline(c.Request().Context(), d.ID); err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, shown)
+}
+
+// outlineTail is how many of its last lines come with a deployment; all are at its events.
+const outlineTail = 100
+
+// outline gives the steps and the last lines of a history, in order.
+func (s *server) outline(ctx context.Context, id int64) ([]store.Event, error) {
+	var steps, tail []store.Event
+	err := s.eachEvent(ctx, id, 0, func(event store.Event) error {
+		if tail = append(tail, event); len(tail) > outlineTail {
+			if tail[0].Step != "" {
+				steps = append(steps, tail[0])
+			}
+			tail = tail[1:]
+		}
+		return nil
+	})
+	return append(steps, tail...), err
+}
+
+// eachEvent hands over the lines of a history after one of them, in order.
+func (s *server) eachEvent(ctx context.Context, id, after int64, do func(store.Event) error) error {
+	const page = 500
+	for {
+		events, err := s.Store.Events(ctx, id, after, page)
+		if err != nil {
+			return err
+		}
+		for _, event := range events {
+			if err := do(event); err != nil {
+				return err
+			}
+			after = event.ID
+		}
+		if len(events) < page {
+			return nil
+		}
+	}
 }
 
 func (s *server) cancelDeployment(c echo.Context) error {

@@ -25,10 +25,13 @@ var errForbidden = store.Problemf(store.CodeUnauthorised, "the token does not al
 
 // answerError gives every error the one form that users see. What is not meant for them is logged, once, here.
 func (s *server) answerError(err error, c echo.Context) {
-	if c.Response().Committed {
-		return
+	if c.Request().Context().Err() != nil {
+		return // the client has left, and reads no answer
 	}
 	problem, status := s.problemOf(err, c)
+	if c.Response().Committed {
+		return // a stream broke off; that it has no end tells its reader
+	}
 	if status == http.StatusUnauthorized {
 		c.Response().Header().Set("WWW-Authenticate", `Basic realm="shipgate", charset="UTF-8"`)
 	}
@@ -39,7 +42,7 @@ func (s *server) answerError(err error, c echo.Context) {
 
 func (s *server) problemOf(err error, c echo.Context) (*store.Problem, int) {
 	if problem, known := store.AsProblem(err); known {
-		if errors.Is(err, errForbidden) {
+		if errors.Is(err, errForbidden) || errors.Is(err, errForeignPage) {
 			return problem, http.StatusForbidden
 		}
 		return problem, statusOf[problem.Code]
@@ -48,7 +51,8 @@ func (s *server) problemOf(err error, c echo.Context) (*store.Problem, int) {
 	if errors.As(err, &routed) {
 		switch routed.Code {
 		case http.StatusNotFound, http.StatusMethodNotAllowed:
-			return store.Problemf(store.CodeNotFound, "there is nothing at %s %s", c.Request().Method, c.Request().URL.Path), routed.Code
+			return store.Problemf(store.CodeNotFound, "there is nothing at %s %s", c.Request().Method, c.Request().URL.Path).
+				WithHint("GET /api/v1/openapi.json lists what there is"), routed.Code
 		case http.StatusRequestEntityTooLarge:
 			return store.Problemf(store.CodeUsage, "the request is larger than %s", maxBody), routed.Code
 		}
@@ -56,6 +60,9 @@ func (s *server) problemOf(err error, c echo.Context) (*store.Problem, int) {
 			return store.Problemf(store.CodeUsage, "the request cannot be read: %v", routed.Message), http.StatusBadRequest
 		}
 	}
-	s.Logger.Error("answer request", "method", c.Request().Method, "path", c.Path(), "error", err)
-	return store.Problemf(store.CodeErrored, "internal error, see the server's log"), http.StatusInternalServerError
+	s.Logger.Error("answer request", "method", c.Request().Method, "path", c.Request().URL.Path, "error", err)
+	if id := c.Param("deployment"); id != "" {
+		return store.Problemf(store.CodeErrored, "internal error, see deployment %s", id).WithHint("shipgate show %s", id), http.StatusInternalServerError
+	}
+	return store.Problemf(store.CodeErrored, "internal error").WithHint("shipgate doctor"), http.StatusInternalServerError
 }

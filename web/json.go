@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/labstack/echo/v4"
+
 	"github.com/shipgate/shipgate/store"
 )
 
@@ -49,7 +51,7 @@ func (s *server) urlOf(app store.App) string {
 type deploymentJSON struct {
 	store.Deployment
 	URL    string        `json:"url"`
-	Events []store.Event `json:"events,omitempty"` // only where one deployment is asked for
+	Events []store.Event `json:"events,omitempty"` // only where one deployment is asked for: its steps and its last lines
 }
 
 func (s *server) deploymentJSON(ctx context.Context, d store.Deployment) (deploymentJSON, error) {
@@ -57,15 +59,24 @@ func (s *server) deploymentJSON(ctx context.Context, d store.Deployment) (deploy
 	return deploymentJSON{Deployment: d, URL: s.urlOf(app)}, err
 }
 
-// decodeJSON reads exactly one value; unknown fields are errors.
-func decodeJSON(body io.Reader, into any) error {
-	decoder := json.NewDecoder(body)
+// decode reads the one JSON value of a body; unknown fields are errors. An empty body says nothing, which is allowed.
+func decode(c echo.Context, into any) error {
+	decoder := json.NewDecoder(c.Request().Body)
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil && !errors.Is(err, io.EOF) {
-		return store.Problemf(store.CodeUsage, "the request cannot be read: %w", err)
+	err := decoder.Decode(into)
+	if errors.Is(err, io.EOF) {
+		return nil
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+	if err == nil {
+		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+	}
+	if tooLarge := (*echo.HTTPError)(nil); errors.As(err, &tooLarge) {
+		return err
+	}
+	if err == nil {
 		return store.Problemf(store.CodeUsage, "the request has more than one JSON value")
 	}
-	return nil
+	return store.Problemf(store.CodeUsage, "the request cannot be read: %w", err)
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -20,7 +21,8 @@ const heartbeat = 15 * time.Second
 // followEvents streams a deployment's history as server-sent events (WHATWG HTML, section 9.2): one "line" an Event, the
 // id that of the Event, and at the end one "verdict" with the deployment. It resumes after Last-Event-ID.
 func (s *server) followEvents(c echo.Context) error {
-	ctx := c.Request().Context()
+	ctx, cancel := s.streamContext(c)
+	defer cancel()
 	d, err := s.deploymentOf(c)
 	if err != nil {
 		return err
@@ -32,12 +34,15 @@ func (s *server) followEvents(c echo.Context) error {
 	changed, unwatch := s.Store.Watch(store.DeploymentTopic(d.ID))
 	defer unwatch()
 	stream := openStream(c, "text/event-stream")
-	beat := time.NewTicker(heartbeat)
+	beat := time.NewTicker(s.Heartbeat)
 	defer beat.Stop()
 	for {
 		ended, err := s.sendNews(ctx, stream, d.ID, &after)
-		if err != nil || ended {
-			return stream.closed(err)
+		if ended || ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 		select {
 		case <-ctx.Done():
@@ -49,6 +54,13 @@ func (s *server) followEvents(c echo.Context) error {
 			}
 		}
 	}
+}
+
+// streamContext ends with the request or with the server.
+func (s *server) streamContext(c echo.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(c.Request().Context())
+	stop := context.AfterFunc(s.Lifetime, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 func lastEventID(c echo.Context) (int64, error) {
@@ -73,23 +85,12 @@ func (s *server) sendNews(ctx context.Context, stream *stream, id int64, after *
 	if err != nil {
 		return false, err
 	}
-	for {
-		events, err := s.Store.Events(ctx, id, *after, 500)
-		if err != nil {
-			return false, err
-		}
-		for _, event := range events {
-			if err := stream.event("line", event.ID, event); err != nil {
-				return false, err
-			}
-			*after = event.ID
-		}
-		if len(events) == 0 {
-			break
-		}
-	}
-	if d.Verdict == "" {
-		return false, stream.flush()
+	err = s.eachEvent(ctx, id, *after, func(event store.Event) error {
+		*after = event.ID
+		return stream.event("line", event.ID, event)
+	})
+	if err != nil || d.Verdict == "" {
+		return false, errors.Join(err, stream.flush())
 	}
 	shown, err := s.deploymentJSON(ctx, d)
 	if err != nil {
@@ -131,14 +132,6 @@ func (s *stream) event(kind string, id int64, data any) error {
 	return err
 }
 
-// closed ends a stream. Its status is long sent, so an error can only be seen in that no verdict came.
-func (s *stream) closed(err error) error {
-	if err == nil {
-		return s.flush()
-	}
-	return nil
-}
-
 // followLogs streams the lines of the live container, or the history of one deployment, as plain text.
 func (s *server) followLogs(c echo.Context) error {
 	ctx, app := c.Request().Context(), c.Param("app")
@@ -162,15 +155,27 @@ func (s *server) followLogs(c echo.Context) error {
 		return store.Problemf(store.CodeUsage, "%s is a static site: it has no container and so no log", app).
 			WithHint("shipgate logs %s --deployment %d", app, live.Deployment)
 	}
+	return s.containerLog(c, live.Container, tail, c.QueryParam("follow") == "true")
+}
+
+// containerLog begins its answer with the first line, so that an engine that is away can still be said.
+func (s *server) containerLog(c echo.Context, container string, tail int, follow bool) error {
+	ctx, cancel := s.streamContext(c)
+	defer cancel()
 	var out *stream
-	err = s.Logs(ctx, live.Container, tail, c.QueryParam("follow") == "true", func(line string) {
+	err := s.Logs(ctx, container, tail, follow, func(line string) {
 		if out == nil {
 			out = openStream(c, "text/plain; charset=utf-8")
 		}
-		_ = out.write(line + "\n") // a client that has left ends ctx
+		if out.write(line+"\n") != nil {
+			cancel() // the client has left
+		}
 	})
-	if out == nil && err == nil {
-		return c.NoContent(http.StatusOK)
+	switch {
+	case ctx.Err() != nil:
+		return nil // nobody reads on, or the server stops
+	case out == nil && err == nil:
+		return c.String(http.StatusOK, "")
 	}
 	return err
 }
@@ -190,19 +195,11 @@ func (s *server) deploymentLog(c echo.Context, app string) error {
 		return store.Problemf(store.CodeNotFound, "deployment %d is not one of %s", id, app).WithHint("shipgate deployments %s", app)
 	}
 	out := openStream(c, "text/plain; charset=utf-8")
-	for after := int64(0); ; {
-		events, err := s.Store.Events(ctx, id, after, 500)
-		if err != nil || len(events) == 0 {
-			return out.closed(err)
+	return s.eachEvent(ctx, id, 0, func(event store.Event) error {
+		if event.Kind == "step" {
+			return nil
 		}
-		for _, event := range events {
-			after = event.ID
-			if event.Kind == "step" {
-				continue
-			}
-			if _, err := fmt.Fprintf(out.out, "%s %-7s %s\n", event.At.Format("15:04:05.000"), event.Kind, event.Text); err != nil {
-				return nil
-			}
-		}
-	}
+		_, err := fmt.Fprintf(out.out, "%s %-7s %s\n", event.At.Format("15:04:05.000"), event.Kind, event.Text)
+		return err
+	})
 }

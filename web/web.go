@@ -2,10 +2,12 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
@@ -55,6 +57,8 @@ type Options struct {
 	Doctor       func(ctx context.Context) Report
 	Destroyed    func(ctx context.Context, app string, withData bool) error // removes artefacts, and volumes with the data
 	URL          func(host string) string
+	Lifetime     context.Context // ends when the server stops, and with it the streams, which may have no end of their own
+	Heartbeat    time.Duration   // how often a silent stream gives a sign of life; 0: 15 s
 	Version      string
 	Logger       *slog.Logger
 }
@@ -66,17 +70,25 @@ type server struct{ Options }
 
 // New makes the handler of everything that the server's own address serves.
 func New(options Options) http.Handler {
+	options.Heartbeat = cmp.Or(options.Heartbeat, heartbeat)
+	if options.Lifetime == nil {
+		options.Lifetime = context.Background()
+	}
 	s := &server{options}
+	return splitGit(options.Repositories, s.router())
+}
+
+func (s *server) router() *echo.Echo {
 	router := echo.New()
 	router.HideBanner, router.HidePort = true, true
 	router.HTTPErrorHandler = s.answerError
-	router.Use(middleware.Recover(), middleware.BodyLimit(maxBody))
+	router.Use(middleware.Recover(), sameOrigin, middleware.BodyLimit(maxBody))
 	router.GET("/healthz", s.alive)
 	router.GET("/readyz", s.ready)
-	router.GET("/metrics", s.metricsHandler())
+	router.GET("/metrics", s.metricsHandler(), s.allow("read"))
 	router.GET("/api/v1/openapi.json", openAPI)
 	s.routeAPI(router.Group("/api/v1"))
-	return splitGit(options.Repositories, router)
+	return router
 }
 
 func (s *server) routeAPI(api *echo.Group) {

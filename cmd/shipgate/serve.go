@@ -198,27 +198,35 @@ func (s *services) url(host string) string {
 func (s *services) listen(ctx context.Context, listener net.Listener) error {
 	handler := web.New(web.Options{
 		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget,
-		URL: s.url, Version: version(), Logger: s.logger,
+		URL: s.url, Lifetime: ctx, Version: version(), Logger: s.logger,
 	})
-	lifetime, end := context.WithCancel(context.WithoutCancel(ctx))
+	requests, end := context.WithCancel(context.WithoutCancel(ctx)) // those under way may end in peace
 	defer end()
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-		BaseContext: func(net.Listener) context.Context { return lifetime },
+		BaseContext: func(net.Listener) context.Context { return requests },
 		ErrorLog:    slog.NewLogLogger(s.logger.Handler(), slog.LevelDebug),
 	}
 	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		end() // streams have no end of their own
-		patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		stopped <- errors.Join(s.git.Close(), server.Shutdown(patience))
-	})
+	stop := context.AfterFunc(ctx, func() { stopped <- s.stop(server, end) })
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		stop()
 		return fmt.Errorf("serve API: %w", err)
 	}
 	return <-stopped
+}
+
+const stopPatience = 5 * time.Second
+
+// stop takes no more requests, lets those under way end, and ends those that do not.
+func (s *services) stop(server *http.Server, end context.CancelFunc) error {
+	late := time.AfterFunc(stopPatience, end)
+	defer late.Stop()
+	limit, cancel := context.WithTimeout(context.Background(), 2*stopPatience)
+	defer cancel()
+	closed := make(chan error, 1)
+	go func() { closed <- s.git.Close() }() // pushes that wait for their deployments are told
+	return errors.Join(server.Shutdown(limit), <-closed)
 }
 
 // forget removes what was made for an app that is destroyed.
