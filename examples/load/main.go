@@ -1,4 +1,4 @@
-// Command load sends requests that no client may repeat, until its input ends, and counts those that fail.
+// Command load sends requests that no client may repeat, until it is interrupted, and counts those that fail.
 package main
 
 import (
@@ -8,9 +8,11 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/signal"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -23,12 +25,10 @@ func main() {
 	limit := flag.Duration("for", 5*time.Minute, "the longest it runs")
 	flag.Parse()
 
-	ctx, stop := context.WithTimeout(context.Background(), *limit)
+	asked, unlisten := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer unlisten()
+	ctx, stop := context.WithTimeout(asked, *limit)
 	defer stop()
-	go func() { // ends with the process
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		stop()
-	}()
 	var sent, failed atomic.Int64
 	var all sync.WaitGroup
 	for range *workers {
