@@ -66,6 +66,25 @@ func (c coding) encode(data []byte) ([]byte, error) {
 	return encoded.Bytes(), nil
 }
 
+// encodeAll gives the encoded forms of the data in the order of codings, nil for those that are not worth their space.
+// Who takes zstd takes br too, so of these two only the smaller one is kept.
+func encodeAll(data []byte) (forms [len(codings)][]byte, err error) {
+	for i, coding := range codings {
+		if forms[i], err = coding.encode(data); err != nil {
+			return forms, err
+		}
+	}
+	br, zst := &forms[1], &forms[2]
+	if *br != nil && *zst != nil {
+		if len(*zst) < len(*br) {
+			*br = nil
+		} else {
+			*zst = nil
+		}
+	}
+	return forms, nil
+}
+
 var compressible = map[string]bool{
 	".atom": true, ".bmp": true, ".css": true, ".csv": true, ".htm": true, ".html": true, ".ico": true, ".ics": true,
 	".js": true, ".json": true, ".jsonld": true, ".map": true, ".md": true, ".mjs": true, ".otf": true, ".rss": true,

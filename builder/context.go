@@ -12,7 +12,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -26,15 +25,18 @@ import (
 
 // buildContext is a directory of the commit as BuildKit reads one. It gives contents only for the files that are asked for.
 type buildContext struct {
-	tree    *tree
-	root    *node
-	refused atomic.Pointer[store.Problem] // the first file that must not get into an image
+	tree *tree
+	root *node
+	// stop ends the build that reads the context: fsutil has no way to say that a file cannot be had. It sends an empty
+	// one where Open fails, and waits for ever where Read does.
+	stop context.CancelCauseFunc
 }
 
 func newBuildContext(t *tree, directory string) (*buildContext, error) {
 	root := t.find(directory)
 	if root == nil || !root.isDirectory() {
-		return nil, store.Problemf(store.CodeFailed, "the build context %s is not a directory of the commit", directory)
+		return nil, store.Problemf(store.CodeFailed, "the build context %s is not a directory of the commit", directory).
+			WithHint(`commit it, or correct "context": shipgate app update NAME --config-json FILE`)
 	}
 	return &buildContext{tree: t, root: root}, nil
 }
@@ -105,6 +107,7 @@ func (c *buildContext) stat(n *node) (*types.Stat, error) {
 	case store.ModeSymlink:
 		target, err := c.tree.linkTarget(n)
 		if err != nil {
+			c.stop(err)
 			return nil, err
 		}
 		stat.Mode, stat.Linkname = uint32(os.ModeSymlink|0o777), target
@@ -130,41 +133,70 @@ func fileTime(blob string) time.Time {
 	return day.Add(time.Duration(seconds)*time.Second + time.Duration(nanoseconds))
 }
 
-// Open reads a file. An error comes from the reader, for fsutil would send an empty file where Open itself fails.
+// Open reads a file.
 func (c *buildContext) Open(name string) (io.ReadCloser, error) {
+	content, err := c.open(name)
+	if err != nil {
+		return c.broken(err), nil
+	}
+	return content, nil
+}
+
+func (c *buildContext) open(name string) (io.ReadCloser, error) {
 	n := c.find(name)
 	if n == nil || n.isDirectory() {
-		return failing(fmt.Errorf("read %s: %w", name, fs.ErrNotExist)), nil
+		return nil, fmt.Errorf("read %s: %w", name, fs.ErrNotExist)
+	}
+	if maybeLFS(n.TreeEntry) {
+		return c.openSmall(n)
 	}
 	content, err := c.tree.snapshot.Open(n.Path)
 	if err != nil {
-		return failing(fmt.Errorf("open %s of the commit: %w", n.Path, err)), nil
+		return nil, fmt.Errorf("open %s of the commit: %w", n.Path, err)
 	}
-	if !maybeLFS(n.TreeEntry) {
-		return content, nil
-	}
-	return c.withoutLFS(n, content), nil
+	return &contentReader{content: content, context: c, node: n, left: n.Size}, nil
 }
 
-func (c *buildContext) withoutLFS(n *node, content io.ReadCloser) io.ReadCloser {
-	defer content.Close()
-	data, err := io.ReadAll(io.LimitReader(content, lfsMaxSize))
+// openSmall reads a file that is small enough to be a Git LFS pointer.
+func (c *buildContext) openSmall(n *node) (io.ReadCloser, error) {
+	data, err := c.tree.read(n, lfsMaxSize)
 	if err != nil {
-		return failing(fmt.Errorf("read %s of the commit: %w", n.Path, err))
+		return nil, err
 	}
 	if isLFS(data) {
-		problem := lfsProblem(n.Path)
-		c.refused.CompareAndSwap(nil, problem)
-		return failing(problem)
+		return nil, lfsProblem(n.Path)
 	}
-	return io.NopCloser(bytes.NewReader(data))
+	return io.NopCloser(bytes.NewReader(data)), nil
 }
 
-type failingReader struct{ err error }
+// broken stops the build and gives a reader that has nothing.
+func (c *buildContext) broken(err error) io.ReadCloser {
+	c.stop(err)
+	return io.NopCloser(bytes.NewReader(nil))
+}
 
-func (r failingReader) Read([]byte) (int, error) { return 0, r.err }
+// contentReader stops the build when a file's content cannot be read, or is not as long as the commit says.
+type contentReader struct {
+	content io.ReadCloser
+	context *buildContext
+	node    *node
+	left    int64
+}
 
-func failing(err error) io.ReadCloser { return io.NopCloser(failingReader{err}) }
+func (r *contentReader) Read(into []byte) (int, error) {
+	n, err := r.content.Read(into)
+	r.left -= int64(n)
+	switch {
+	case err == nil:
+	case !errors.Is(err, io.EOF):
+		r.context.stop(fmt.Errorf("read %s of the commit: %w", r.node.Path, err))
+	case r.left != 0:
+		r.context.stop(fmt.Errorf("read %s of the commit: %d bytes are missing", r.node.Path, r.left))
+	}
+	return n, err
+}
+
+func (r *contentReader) Close() error { return r.content.Close() }
 
 // check refuses before the build what cannot be built: submodules, names that BuildKit cannot carry, and, where the
 // commit says that it uses Git LFS, pointer files. Other pointer files are refused when the build asks for them.

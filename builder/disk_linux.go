@@ -15,3 +15,12 @@ func syncFileSystem(dir string) bool {
 	defer d.Close()
 	return unix.Syncfs(int(d.Fd())) == nil
 }
+
+// freeSpace gives the bytes that are free for this user on the disk of a directory.
+func freeSpace(dir string) (int64, error) {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(dir, &disk); err != nil {
+		return 0, err
+	}
+	return int64(disk.Bavail) * disk.Bsize, nil
+}

@@ -5,45 +5,39 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"regexp"
 	"strings"
 
 	"github.com/docker/docker/client"
-	"github.com/moby/buildkit/frontend/dockerfile/parser"
-	"github.com/moby/buildkit/solver/errdefs"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/shipgate/shipgate/store"
 )
 
-const killed = 137 // exit status of a process that SIGKILL ended
+const killed = "137" // exit status of a process that SIGKILL ended
 
 // explain turns what the build ended with into what its reader can act on.
 func (i *imageBuild) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if refused := i.context.refused.Load(); refused != nil {
-		return refused
-	}
-	if i.fault != nil {
-		err = i.fault
+	if ours := (stopped{}); errors.As(err, &ours) {
+		return ours.error
 	}
 	if problem, ok := store.AsProblem(err); ok {
-		return problem
+		return i.located(problem, err)
 	}
 	if problem := i.engineTrouble(err); problem != nil {
 		return problem
 	}
-	at, line := i.place(err)
+	at := i.place(err)
 	var missing missingImage
 	if errors.As(err, &missing) {
-		return store.Problemf(store.CodeFailed, "%simage %s is neither local nor pullable", at, missing.ref).
-			WithHint("docker pull %s", missing.ref)
+		return store.Problemf(store.CodeFailed, "%simage %s is neither local nor pullable", at, missing.name()).
+			WithHint("docker pull %s", missing.name())
 	}
-	return i.userFault(at, line, err)
+	return i.userFault(at, err)
 }
 
 // engineTrouble gives the Problem when the build ended on our side, else nil.
@@ -82,46 +76,26 @@ func (b *Builder) engineProblem(attempt string, err error) error {
 	return fmt.Errorf("%s: %w", attempt, err)
 }
 
-// place gives "Dockerfile:7: " and the line it stands for, both empty when BuildKit does not know.
-func (i *imageBuild) place(err error) (at, line string) {
-	name, number, data := "", 0, ""
-	if sources := errdefs.Sources(err); len(sources) > 0 && len(sources[0].Ranges) > 0 {
-		source := sources[0]
-		name, number, data = source.Info.GetFilename(), int(source.Ranges[0].GetStart().GetLine()), string(source.Info.GetData())
-	}
-	var located *parser.LocationError
-	if number == 0 && errors.As(err, &located) && len(located.Locations) > 0 && len(located.Locations[0]) > 0 {
-		name, number = i.dockerfile, located.Locations[0][0].Start.Line
-	}
-	if number == 0 {
-		return "", ""
-	}
-	if lines := strings.Split(data, "\n"); number <= len(lines) {
-		line = strings.TrimSpace(lines[number-1])
-	}
-	return fmt.Sprintf("%s:%d: ", path.Join(i.config.Context, name), number), line
-}
-
 var (
-	exitCode = regexp.MustCompile(`exit code: (\d+)`)
-	notFound = regexp.MustCompile(`"?(/[^":]*)"?: not found|lstat [^:]*(/[^:/]+): no such file or directory`)
+	exitCode      = regexp.MustCompile(`exit code: (\d+)`)
+	missingPath   = regexp.MustCompile(`"/?([^"]+)":? not found|lstat .*?/([^/:]+): no such file or directory`)
+	missingSecret = regexp.MustCompile(`secret (\S+): not found|secret (\S+) not found`)
 	// preamble is what BuildKit's layers put in front of the sentence that matters.
-	preamble = regexp.MustCompile(`^(rpc error: code = \w+ desc = |failed to solve( with frontend [\w.]+)?: |failed to build LLB: |dockerfile parse error( on line \d+)?: |failed to compute cache key: |failed to calculate checksum of ref [^:]+: )`)
+	preamble = regexp.MustCompile(`^(rpc error: code = \w+ desc = |failed to solve( with frontend [\w.]+)?: |failed to build LLB: |failed to read dockerfile: |dockerfile parse error( on line \d+)?: |failed to compute cache key: |failed to calculate checksum of ref [^:]+: )`)
 )
 
-// userFault is an error of the Dockerfile or of a step of it.
-func (i *imageBuild) userFault(at, line string, err error) error {
+// userFault is an error of the Dockerfile or of one of its steps.
+func (i *imageBuild) userFault(at place, err error) *store.Problem {
 	text := err.Error()
 	if code := exitCode.FindStringSubmatch(text); code != nil {
-		if code[1] == fmt.Sprint(killed) {
-			return store.Problemf(store.CodeFailed, "%s%s was killed, most likely for want of memory (%s)", at, shorten(line), i.limit).
-				WithHint("give the build more memory, or let it use less")
-		}
-		return store.Problemf(store.CodeFailed, "%s%s: exit code %s", at, shorten(line), code[1]).
-			WithHint("shipgate show %d", i.request.Deployment)
+		return i.stepFault(at, code[1], text)
 	}
-	if missing := notFound.FindStringSubmatch(text); missing != nil {
-		return store.Problemf(store.CodeFailed, "%s%s is not in the build context", at, strings.TrimPrefix(missing[1]+missing[2], "/")).
+	if missing := missingSecret.FindStringSubmatch(text); missing != nil {
+		return store.Problemf(store.CodeFailed, "%sthe app's build_secrets do not name %s", at, missing[1]+missing[2]).
+			WithHint(`add it to "build_secrets": shipgate app update %s --config-json FILE`, i.request.App)
+	}
+	if missing := missingPath.FindStringSubmatch(text); missing != nil {
+		return store.Problemf(store.CodeFailed, "%s%s is not in the build context", at, missing[1]+missing[2]).
 			WithHint("git add it, and see that .dockerignore does not leave it out")
 	}
 	sentence, _, _ := strings.Cut(text, "\n")
@@ -129,6 +103,20 @@ func (i *imageBuild) userFault(at, line string, err error) error {
 		sentence = preamble.ReplaceAllString(sentence, "")
 	}
 	return store.Problemf(store.CodeFailed, "%s%s", at, shorten(sentence)).
+		WithHint("shipgate show %d", i.request.Deployment)
+}
+
+// stepFault is a RUN that ended with an exit status.
+func (i *imageBuild) stepFault(at place, code, text string) *store.Problem {
+	step := shorten(at.text)
+	if step == "" {
+		step = "a step of the build"
+	}
+	if code == killed || strings.Contains(text, "cannot allocate memory") {
+		return store.Problemf(store.CodeFailed, "%s%s was killed (exit code %s), most likely for want of memory; %s", at, step, code, i.limit).
+			WithHint("free -m # then build with less at once, or on a host with more memory")
+	}
+	return store.Problemf(store.CodeFailed, "%s%s: exit code %s", at, step, code).
 		WithHint("shipgate show %d", i.request.Deployment)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -39,6 +40,7 @@ func (i *imageBuild) portOf(result *gateway.Result) (int, error) {
 // guardedEngine is the engine's BuildKit as the frontend sees it.
 type guardedEngine struct {
 	gateway.Client
+	places *places
 	limits map[string]string // attributes that hold the build's steps
 }
 
@@ -54,6 +56,7 @@ func (g *guardedEngine) BuildOpts() gateway.BuildOpts {
 // Solve refuses copies that this engine would carry out wrongly without a word: the frontend cannot know, because the
 // operation does not declare that it needs the capability.
 func (g *guardedEngine) Solve(ctx context.Context, request gateway.SolveRequest) (*gateway.Result, error) {
+	g.places.note(request.Definition)
 	capabilities := g.Client.BuildOpts().LLBCaps
 	for _, marshalled := range request.Definition.GetDef() {
 		var operation pb.Op
@@ -64,28 +67,29 @@ func (g *guardedEngine) Solve(ctx context.Context, request gateway.SolveRequest)
 			used := action.GetCopy()
 			patterns := len(used.GetIncludePatterns()) > 0 || len(used.GetExcludePatterns()) > 0
 			if patterns && capabilities.Supports(pb.CapFileCopyIncludeExcludePatterns) != nil {
-				return nil, tooOld("COPY --parents and COPY --exclude")
+				return nil, g.tooOld(marshalled, "COPY --parents and COPY --exclude")
 			}
 			if used.GetModeStr() != "" && capabilities.Supports(pb.CapFileCopyModeStringFormat) != nil {
-				return nil, tooOld("COPY --chmod with letters")
+				return nil, g.tooOld(marshalled, "COPY --chmod with letters")
 			}
 		}
 	}
 	return g.Client.Solve(ctx, request)
 }
 
-func tooOld(feature string) error {
-	return store.Problemf(store.CodeFailed, "this Docker engine is too old for %s: it would copy the wrong files", feature).
+func (g *guardedEngine) tooOld(step []byte, feature string) error {
+	g.places.fail(digest.FromBytes(step))
+	return store.Problemf(store.CodeFailed, "this Docker engine is too old for %s: it would copy wrongly", feature).
 		WithHint("write it without, or install Docker Engine 23 or newer: https://docs.docker.com/engine/install/")
 }
 
 // ResolveImageConfig names the base image where the engine names only the registry that it could not ask.
 func (g *guardedEngine) ResolveImageConfig(ctx context.Context, ref string, options sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	resolved, digest, config, err := g.Client.ResolveImageConfig(ctx, ref, options)
+	resolved, id, config, err := g.Client.ResolveImageConfig(ctx, ref, options)
 	if err != nil && ctx.Err() == nil {
 		err = missingImage{ref, err}
 	}
-	return resolved, digest, config, err
+	return resolved, id, config, err
 }
 
 // missingImage is a base image that the engine could not find anywhere.
@@ -94,10 +98,15 @@ type missingImage struct {
 	cause error
 }
 
+// name gives the image as people write it.
+func (m missingImage) name() string {
+	return strings.TrimPrefix(strings.TrimPrefix(m.ref, "docker.io/"), "library/")
+}
+
 func (m missingImage) Error() string { return fmt.Sprintf("resolve image %s: %v", m.ref, m.cause) }
 func (m missingImage) Unwrap() error { return m.cause }
 
 // limited gives the engine with the limits that it can really hold a build to.
 func (i *imageBuild) limited(engine gateway.Client) gateway.Client {
-	return &guardedEngine{Client: engine}
+	return &guardedEngine{Client: engine, places: &i.places}
 }

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -34,8 +35,9 @@ type imageBuild struct {
 	secrets    map[string][]byte
 	log        *lineLog
 
-	port  int
-	limit string // what holds the build's steps, in words
+	port   int
+	limit  string // what holds the build's steps, in words
+	places places
 	// fault is what the frontend met, in its own types; the engine hands on only the text.
 	fault error
 }
@@ -117,6 +119,9 @@ func secretsOf(request store.BuildRequest, config *store.DockerfileConfig) (map[
 
 // solve runs the build and gives the image's id. It returns when the engine has ended the build, also a cancelled one.
 func (i *imageBuild) solve(ctx context.Context) (string, error) {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	i.context.stop = stop
 	connection, err := i.connect(ctx)
 	if err != nil {
 		return "", err
@@ -127,20 +132,36 @@ func (i *imageBuild) solve(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("show progress: %w", err)
 	}
 	i.fault = nil
-	progress := make(chan *buildkit.SolveStatus)
-	var shown sync.WaitGroup
-	shown.Go(func() {
-		// It ends when the build closes the channel; a cancelled build has its last lines too.
-		_, _ = display.UpdateFrom(context.WithoutCancel(ctx), progress)
+	i.places.reset()
+	progress, shown := make(chan *buildkit.SolveStatus), make(chan *buildkit.SolveStatus)
+	var showing sync.WaitGroup
+	showing.Go(func() {
+		defer close(shown)
+		for status := range progress {
+			i.places.follow(status)
+			shown <- status
+		}
+	})
+	showing.Go(func() {
+		// It ends when the channel is closed; a cancelled build has its last lines too.
+		_, _ = display.UpdateFrom(context.WithoutCancel(ctx), shown)
 	})
 	response, err := connection.Build(ctx, i.options(), "shipgate", i.frontend, progress)
-	shown.Wait()
+	showing.Wait()
 	i.log.flush()
-	if err != nil {
+	if cause := context.Cause(ctx); cause != nil {
+		return "", stopped{cause}
+	}
+	if err := cmp.Or(i.fault, err); err != nil {
 		return "", err
 	}
 	return response.ExporterResponse[exptypes.ExporterImageDigestKey], nil
 }
+
+// stopped is what made us end a build; it is not BuildKit's word.
+type stopped struct{ error }
+
+func (s stopped) Unwrap() error { return s.error }
 
 // connect opens BuildKit inside the engine: https://docs.docker.com/reference/api/engine/ (the session and grpc endpoints).
 func (b *Builder) connect(ctx context.Context) (*buildkit.Client, error) {

@@ -50,7 +50,9 @@ func (b *Builder) buildSite(ctx context.Context, request store.BuildRequest, con
 	return store.Artefact{Site: path.Join("releases", request.App, strconv.FormatInt(request.Deployment, 10))}, nil
 }
 
-func size(bytes int64) string { return units.BytesSize(float64(bytes)) }
+func size(bytes int64) string {
+	return units.CustomSize("%.4g %s", float64(bytes), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"})
+}
 
 // collect finds the files to publish.
 func (s *siteBuild) collect(config *store.StaticConfig, snapshot Snapshot) error {

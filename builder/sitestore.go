@@ -12,7 +12,6 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -67,9 +66,6 @@ func (s *siteStore) publish(ctx context.Context, request store.BuildRequest, bui
 	}
 	defer os.RemoveAll(tmp)
 	r := &release{siteStore: s, tmp: tmp, request: request, tree: build.tree, files: build.files}
-	if err := os.Mkdir(filepath.Join(tmp, "objects"), 0o755); err != nil {
-		return nil, fmt.Errorf("make site directory: %w", err)
-	}
 	byBlob := r.want()
 	if err := r.store(ctx, r.known()); err != nil {
 		return nil, fmt.Errorf("store site files: %w", err)
@@ -160,16 +156,21 @@ func (r *release) prepare(w *wanted, known catalogue) error {
 			return err
 		}
 	}
-	for i, coding := range codings {
-		encoded, err := coding.encode(data)
-		if err != nil {
-			return err
-		}
-		if encoded == nil {
+	return r.encode(w, data)
+}
+
+// encode stores the encoded forms that are worth their space.
+func (r *release) encode(w *wanted, data []byte) error {
+	forms, err := encodeAll(data)
+	if err != nil {
+		return err
+	}
+	for i, form := range forms {
+		if form == nil {
 			continue
 		}
-		w.encoded[i] = int64(len(encoded))
-		if err := r.put(w, w.node.Blob+coding.suffix, encoded); err != nil {
+		w.encoded[i] = int64(len(form))
+		if err := r.put(w, w.node.Blob+codings[i].suffix, form); err != nil {
 			return err
 		}
 	}
@@ -235,7 +236,7 @@ func (r *release) put(w *wanted, key string, data []byte) error {
 }
 
 func (r *release) write(w *wanted, key string, content io.Reader, size int64) error {
-	f, err := os.OpenFile(r.waiting(key), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	f, err := createIn(r.waiting(key))
 	if err != nil {
 		return err
 	}
@@ -251,7 +252,23 @@ func (r *release) write(w *wanted, key string, content io.Reader, size int64) er
 	return nil
 }
 
-func (r *release) waiting(key string) string { return filepath.Join(r.tmp, "objects", key) }
+// createIn makes a file that is not to change, and its directory where that is missing.
+func createIn(name string) (*os.File, error) {
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	f, err := os.OpenFile(name, flags, 0o444)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(name, flags, 0o444)
+}
+
+// waiting gives where an object is until it is synced. As among the objects, many directories keep each of them small.
+func (r *release) waiting(key string) string {
+	return filepath.Join(r.tmp, "objects", key[:2], key[2:])
+}
 
 // sync makes the waiting objects durable: one by one when they are few, else the whole file system at once.
 func (r *release) sync(ctx context.Context, keys []string) error {
@@ -274,13 +291,14 @@ func (r *release) adopt(key string) error {
 	return err
 }
 
-// parallel does something for each index below n on all cores, and stops at the first error.
+// parallel does something for each index below n on all cores, and stops at the first error. Each core gets a stretch
+// of its own: neighbours often lie in one directory, on which the cores would wait for each other.
 func parallel(ctx context.Context, n int, do func(i int) error) error {
 	group, ctx := errgroup.WithContext(ctx)
-	var next atomic.Int64
-	for range min(n, runtime.GOMAXPROCS(0)) {
+	cores := min(n, runtime.GOMAXPROCS(0))
+	for core := range cores {
 		group.Go(func() error {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+			for i := core * n / cores; i < (core+1)*n/cores; i++ {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
