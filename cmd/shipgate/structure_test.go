@@ -9,7 +9,6 @@ import (
 	"go/token"
 	"io"
 	"os"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -189,8 +188,12 @@ func TestPackageComments(t *testing.T) {
 			t.Errorf("%s has %d package comments: %q", l.name(), len(comments), comments)
 			continue
 		}
-		if !oneSentence(comments[0], filepath.Base(l.ImportPath)) {
-			t.Errorf("%s: %q is not one sentence about the package", l.name(), comments[0])
+		comment := comments[0]
+		if slices.Contains(mayImport[l.name()], "std") {
+			comment, _, _ = strings.Cut(comment, "\n\n") // a program for development may go on with its usage
+		}
+		if !oneSentence(comment, filepath.Base(l.ImportPath)) {
+			t.Errorf("%s: %q is not one sentence about the package", l.name(), comment)
 		}
 	}
 }
@@ -226,7 +229,7 @@ func complaints(file *ast.File, files *token.FileSet) (found []string) {
 	complain := func(at token.Pos, format string, args ...any) {
 		found = append(found, fmt.Sprintf("line %d: ", files.Position(at).Line)+fmt.Sprintf(format, args...))
 	}
-	if lines := files.File(file.FileStart).LineCount(); lines > longestFile+1 { // the last one ends with a line break
+	if lines := files.File(file.FileStart).LineCount(); lines > longestFile {
 		complain(file.FileStart, "%d lines", lines)
 	}
 	for _, group := range file.Comments {
@@ -304,27 +307,6 @@ func TestArchitectureShowsTheSteps(t *testing.T) {
 		line := string(strategy) + ": " + strings.Join(steps, " → ")
 		if !slices.Contains(strings.Split(string(page), "\n"), line) {
 			t.Errorf("docs/ARCHITECTURE.md has no line %q", line)
-		}
-	}
-}
-
-func TestLimitsFindFaults(t *testing.T) {
-	for name, test := range map[string]struct {
-		text   string
-		faults int
-	}{
-		"at the limits":       {"package p\n\nfunc f() {" + strings.Repeat("\n", longestFunction-1) + "}\n", 0},
-		"a long function":     {"package p\n\nfunc f() {" + strings.Repeat("\n", longestFunction) + "}\n", 1},
-		"a long file":         {"package p\n" + strings.Repeat("\n", longestFile) + "var x int", 1},
-		"a long method":       {"package p\n\ntype t int\n\nfunc (t) f() {" + strings.Repeat("\n", longestFunction) + "}\n", 1},
-		"a file at the limit": {"package p\n" + strings.Repeat("\n", longestFile-2) + "var x int", 0},
-	} {
-		path := filepath.Join(t.TempDir(), "p.go")
-		if err := os.WriteFile(path, []byte(test.text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if faults := parse(t, path, parser.SkipObjectResolution).tooLong(); len(faults) != test.faults {
-			t.Errorf("%s: %q", name, faults)
 		}
 	}
 }
