@@ -203,6 +203,10 @@ func (s *schedule) checkServing(point string, live int64) {
 	if s.strategy == store.BlueGreen && held {
 		s.fault("%s: requests are held", point)
 	}
+	stopped := route.Target.Deployment == s.before.Deployment && !containers[s.before.Deployment].Running
+	if starting := strings.HasPrefix(point, "before start hello-new") || (containers[s.d.ID].Running && strings.HasPrefix(point, "before probe")); starting && stopped && !held {
+		s.fault("%s: requests go to the stopped container", point)
+	}
 	fresh := containers[s.d.ID].Running && live != s.d.ID
 	if s.strategy == store.Recreate && fresh && len(running) > 1 {
 		s.fault("%s: %s run at once", point, running)

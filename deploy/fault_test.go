@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,5 +178,37 @@ func TestCancellations(t *testing.T) {
 				count.add(t, s, at)
 			}
 		})
+	}
+}
+
+// TestRouterThatTakesARouteAndIsGone: nobody can say where requests go, so what they may go to is left running.
+func TestRouterThatTakesARouteAndIsGone(t *testing.T) {
+	for _, previous := range []bool{true, false} {
+		l := newLaboratory(t, scenario{strategy: store.BlueGreen, version: "healthy", previous: previous})
+		s := l.newSchedule()
+		s.world.patience = impatient
+		gone := false
+		s.disturbed(func(point string) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			gone = gone || point == "after apply new #1"
+			if call := verb(point); gone && (strings.HasPrefix(call, "apply") || call == "routes" || call == "release" || call == "remove route") {
+				return errFault
+			}
+			return nil
+		})
+		if verdict := s.checkVerdict(); verdict != store.Errored {
+			s.fault("verdict %s", verdict)
+		}
+		route, _, _ := s.world.router.look(appName)
+		if !slices.ContainsFunc(s.world.engine.Containers(), func(c store.Container) bool {
+			return c.Deployment == route.Target.Deployment && c.Running
+		}) {
+			s.fault("requests go to %d, which does not run", route.Target.Deployment)
+		}
+		s.live("")
+		s.checkEnd()
+		var count tally
+		count.add(t, s, "router gone")
 	}
 }

@@ -3,6 +3,7 @@ package deploy
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -303,6 +304,17 @@ func TestBuildThatFails(t *testing.T) {
 	s.wantVerdict(s.push(appName, 3).ID, store.Errored, "internal error, see deployment 3")
 	s.wantLine(3, "note socket hang up")
 	s.wantLive(appName, 1)
+}
+
+func TestNoAddressIsLeft(t *testing.T) {
+	s := newServer(t, func(o *Options) { o.Addresses = fullPool{} })
+	s.wantVerdict(s.push(appName, 1).ID, store.Errored, "every address for containers is taken")
+}
+
+type fullPool struct{}
+
+func (fullPool) Pool(context.Context) (store.AddressPool, error) {
+	return store.AddressPool{Subnet: netip.MustParsePrefix("10.214.0.0/31")}, nil
 }
 
 func TestBranchThatMovedIsRefusedBeforeTheBuild(t *testing.T) {
