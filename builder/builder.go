@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"sync"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
@@ -44,6 +45,9 @@ type Builder struct {
 	limits    Limits
 	logger    *slog.Logger
 	sites     *siteStore
+
+	hostLock sync.Mutex
+	host     host // zero until the engine was asked
 }
 
 // New makes a Builder without talking to Docker.

@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -23,4 +24,13 @@ func freeSpace(dir string) (int64, error) {
 		return 0, err
 	}
 	return int64(disk.Bavail) * disk.Bsize, nil
+}
+
+// renameNew renames a file, unless the new name is taken.
+func renameNew(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) { // not on this file system
+		err = os.Link(from, to)
+	}
+	return err
 }

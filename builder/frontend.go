@@ -105,8 +105,3 @@ func (m missingImage) name() string {
 
 func (m missingImage) Error() string { return fmt.Sprintf("resolve image %s: %v", m.ref, m.cause) }
 func (m missingImage) Unwrap() error { return m.cause }
-
-// limited gives the engine with the limits that it can really hold a build to.
-func (i *imageBuild) limited(engine gateway.Client) gateway.Client {
-	return &guardedEngine{Client: engine, places: &i.places}
-}

@@ -3,6 +3,7 @@ package builder
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"net"
@@ -36,20 +37,32 @@ type imageBuild struct {
 	log        *lineLog
 
 	port   int
-	limit  string // what holds the build's steps, in words
 	places places
+
+	allowed   Limits
+	marker    string // in the environment of the build's steps
+	limit     string // what really holds them, in words
+	limitOnce sync.Once
 	// fault is what the frontend met, in its own types; the engine hands on only the text.
 	fault error
 }
 
 func (b *Builder) buildImage(ctx context.Context, request store.BuildRequest, config *store.DockerfileConfig, snapshot Snapshot, log func(string)) (store.Artefact, error) {
-	build := &imageBuild{Builder: b, request: request, config: config}
+	build := &imageBuild{
+		Builder: b, request: request, config: config,
+		marker: "shipgate-" + rand.Text() + ".invalid",
+		limit:  "this engine cannot limit the steps of a build",
+	}
 	if err := build.prepare(snapshot, log); err != nil {
 		return store.Artefact{}, err
 	}
 	if _, err := b.docker.Ping(ctx); err != nil {
 		return store.Artefact{}, b.engineProblem("ask the engine", err)
 	}
+	on := b.lookAtHost(ctx)
+	build.allowed = b.limits.or(on.memory, on.cpus)
+	limiter := startStepLimiter(on, build.allowed, build.marker, func() { build.say(build.allowed.String()) })
+	defer limiter.stop()
 	image, err := build.solve(ctx)
 	if vanished(err) && ctx.Err() == nil {
 		build.log.say("building once more: a cached image was removed in mid-build (%v)", err)
@@ -197,7 +210,7 @@ func (i *imageBuild) attributes() map[string]string {
 		"label:" + store.LabelDeployment: strconv.FormatInt(i.request.Deployment, 10),
 		"label:" + store.LabelData:       i.serverID,
 	}
-	for name, value := range i.config.BuildArgs {
+	for name, value := range withMarker(i.config.BuildArgs, i.marker) {
 		attributes["build-arg:"+name] = value
 	}
 	return attributes

@@ -279,16 +279,24 @@ func (r *release) sync(ctx context.Context, keys []string) error {
 	return parallel(ctx, len(keys), func(i int) error { return syncFile(r.waiting(keys[i])) })
 }
 
-// adopt gives a waiting object its place.
+// adopt gives a waiting object its place. One that came there meanwhile stays: another build may be about to link it.
 func (r *release) adopt(key string) error {
-	err := os.Rename(r.waiting(key), r.path(key))
+	from, to := r.waiting(key), r.path(key)
+	err := renameNew(from, to)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := os.MkdirAll(filepath.Dir(r.path(key)), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 			return err
 		}
-		err = os.Rename(r.waiting(key), r.path(key))
+		err = renameNew(from, to)
 	}
-	return err
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(from)
+	if err != nil || hasSize(to, info.Size()) {
+		return err
+	}
+	return os.Rename(from, to)
 }
 
 // parallel does something for each index below n on all cores, and stops at the first error. Each core gets a stretch
