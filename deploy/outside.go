@@ -9,7 +9,8 @@ import (
 
 // Engine runs containers. Every verb can be repeated: after a crash the runner calls it again with the same name.
 type Engine interface {
-	// Start creates the container when there is none of this name and starts it when it does not run.
+	// Start creates the container when there is none of this name, starts it when it does not run, and from then on has
+	// it started again whenever it ends, should the spec say so.
 	Start(ctx context.Context, spec store.ContainerSpec) error
 	// Stop asks the process to end, kills it after the grace, and keeps the container. A missing one is no error.
 	Stop(ctx context.Context, name string, grace time.Duration) error

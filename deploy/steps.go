@@ -253,6 +253,9 @@ func (a *attempt) liveText(ctx context.Context) (string, error) {
 // reap waits for the old target's requests and removes what the new version replaced, with strays of older deployments.
 // It never flips the verdict: what it cannot remove in time is left to the next deployment's reaping.
 func (a *attempt) reap(ctx context.Context) (store.Change, error) {
+	if err := a.keepRunning(ctx); err != nil {
+		return store.Change{}, err
+	}
 	if err := a.drainPrevious(ctx); err != nil {
 		return store.Change{}, err
 	}
@@ -268,6 +271,29 @@ func (a *attempt) reap(ctx context.Context) (store.Change, error) {
 		a.say(ctx, "reap", "not everything old could be removed; the next deployment tries again: %s", err)
 	}
 	return store.Change{}, nil
+}
+
+// keepRunning gives the live container the engine's help: from now on its end is no answer to a gate but a fault.
+func (a *attempt) keepRunning(ctx context.Context) error {
+	if a.isSite() {
+		return nil
+	}
+	spec, err := a.spec()
+	if err != nil {
+		return err
+	}
+	spec.KeepRunning = true
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
+	defer cancel()
+	err = retry(bounded, func(ctx context.Context) error { return a.Engine.Start(ctx, spec) })
+	if ctx.Err() != nil {
+		return errors.Join(err, ctx.Err())
+	}
+	if err != nil {
+		a.logger.Error("keep live container running", "error", err)
+		a.say(ctx, "note", "the engine could not be told to keep %s running: %s", spec.Name, err)
+	}
+	return nil
 }
 
 // drainPrevious lets the requests on the old target end, and says how many had to be cut.

@@ -80,6 +80,7 @@ func (a *attempt) startAgain(ctx context.Context, old *attempt) error {
 	if err != nil {
 		return err
 	}
+	spec.KeepRunning = true
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Undo)
 	defer cancel()
 	if err := retry(bounded, func(ctx context.Context) error { return a.Engine.Start(ctx, spec) }); err != nil {

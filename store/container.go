@@ -25,6 +25,9 @@ type ContainerSpec struct {
 	Volumes    []Volume
 	Resources  Resources
 	StopSignal string
+	// KeepRunning has the engine start the process again whenever it ends. A new version has not earned that yet:
+	// its end is an answer, and the engine would be busy starting it while it is asked why.
+	KeepRunning bool
 }
 
 // Volume is a named volume of the app mounted into its containers.

@@ -27,7 +27,7 @@ func (e *Engine) settings(spec store.ContainerSpec) (*container.Config, *contain
 	config := &container.Config{Image: spec.Image, Env: spec.Env, Labels: labels, StopSignal: spec.StopSignal}
 	host := &container.HostConfig{
 		NetworkMode:   container.NetworkMode(e.networkName()),
-		RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyUnlessStopped},
+		RestartPolicy: restarts(spec),
 		SecurityOpt:   []string{"no-new-privileges"},
 		LogConfig:     container.LogConfig{Type: "local", Config: map[string]string{"max-size": "10m", "max-file": "3"}},
 		Mounts:        mounts(spec),
@@ -44,6 +44,13 @@ func (e *Engine) settings(spec store.ContainerSpec) (*container.Config, *contain
 	}
 	endpoints := map[string]*dockernetwork.EndpointSettings{e.networkName(): endpoint}
 	return config, host, &dockernetwork.NetworkingConfig{EndpointsConfig: endpoints}
+}
+
+func restarts(spec store.ContainerSpec) container.RestartPolicy {
+	if spec.KeepRunning {
+		return container.RestartPolicy{Name: container.RestartPolicyUnlessStopped}
+	}
+	return container.RestartPolicy{Name: container.RestartPolicyDisabled}
 }
 
 func fixedAddress(spec store.ContainerSpec) *dockernetwork.EndpointIPAMConfig {

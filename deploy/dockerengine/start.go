@@ -10,8 +10,8 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// Start creates the container when there is none of this name and starts it when it does not run. What is wrong with
-// the image or its command is a Problem failed, with the engine's own words; a container that could not be started
+// Start creates the container when there is none of this name, starts it when it does not run, and sees to its restart
+// policy. What is wrong with the image or its command is a Problem failed, with the engine's own words; a container that could not be started
 // stays behind for Remove.
 func (e *Engine) Start(ctx context.Context, spec store.ContainerSpec) error {
 	existing, err := e.inspect(ctx, spec.Name)
@@ -28,10 +28,21 @@ func (e *Engine) Start(ctx context.Context, spec store.ContainerSpec) error {
 			existing.Config.Labels[store.LabelDeployment], existing.Config.Labels[store.LabelApp]).
 			WithHint("docker inspect %s", spec.Name)
 	}
-	if existing.State.Running && !existing.State.Restarting {
-		return nil
+	if !existing.State.Running || existing.State.Restarting {
+		if err := e.start(ctx, spec); err != nil {
+			return err
+		}
 	}
-	return e.start(ctx, spec)
+	if spec.KeepRunning && !existing.HostConfig.RestartPolicy.IsUnlessStopped() {
+		return e.keepRunning(ctx, spec.Name)
+	}
+	return nil
+}
+
+func (e *Engine) keepRunning(ctx context.Context, name string) error {
+	always := container.UpdateConfig{RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyUnlessStopped}}
+	_, err := e.docker.ContainerUpdate(ctx, name, always)
+	return e.explain("have container "+name+" restarted", err)
 }
 
 func sameDeployment(labels map[string]string, spec store.ContainerSpec) bool {

@@ -60,6 +60,7 @@ func TestWatchSeesHealthcheck(t *testing.T) {
 func TestRestartByPolicyIsAnEnd(t *testing.T) {
 	l := newLab(t)
 	spec := l.spec(t)
+	spec.KeepRunning = true
 	l.start(t, spec)
 	get(t, spec.Address, "/")
 	before := l.watch(t, spec.Name)

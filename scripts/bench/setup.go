@@ -85,7 +85,7 @@ func (b *bench) data() string { return filepath.Join(b.dir, "data") }
 func (b *bench) environ() []string {
 	return append(os.Environ(), "SHIPGATE_DATA="+b.data(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
 		"GIT_AUTHOR_NAME=bench", "GIT_AUTHOR_EMAIL=bench@localhost", "GIT_COMMITTER_NAME=bench", "GIT_COMMITTER_EMAIL=bench@localhost",
-		"DOCKER_BUILDKIT=1", "DOCKER="+b.docker)
+		"DOCKER_BUILDKIT=1", "DOCKER="+b.docker, "CGO_ENABLED=0")
 }
 
 // output runs a command and gives what it printed; the error holds all of it.
