@@ -17,13 +17,14 @@ import (
 
 // shownApp is an app as the API shows it.
 type shownApp struct {
-	Name     string          `json:"name"`
-	Source   store.Source    `json:"source"`
-	Hosts    []string        `json:"hosts"`
-	URL      string          `json:"url"`
-	Strategy store.Strategy  `json:"strategy"`
-	Config   json.RawMessage `json:"config"`
-	Live     *store.Live     `json:"live"`
+	Name      string          `json:"name"`
+	Source    store.Source    `json:"source"`
+	Hosts     []string        `json:"hosts"`
+	URL       string          `json:"url"`
+	Strategy  store.Strategy  `json:"strategy"`
+	Config    json.RawMessage `json:"config"`
+	Live      *store.Live     `json:"live"`
+	CreatedAt time.Time       `json:"created_at"`
 }
 
 func (c *cli) appCommand() *cobra.Command {
@@ -96,7 +97,7 @@ func (c *cli) createApp(command *cobra.Command, body map[string]any, withoutToke
 		if err := server.call(ctx, http.MethodPost, "/api/v1/tokens", request, &token); err != nil {
 			return err
 		}
-		remote = remoteURL(server.url, token.Secret, app.Name)
+		remote = remoteURL(server.remote, token.Secret, app.Name)
 	}
 	return c.print(struct {
 		shownApp
@@ -283,7 +284,10 @@ func (f *appFlags) config(command *cobra.Command, stdin io.Reader) (map[string]a
 }
 
 func (f *appFlags) healthcheck() map[string]any {
-	check := map[string]any{"path": f.health}
+	check := map[string]any{}
+	if f.health != "" {
+		check["path"] = f.health
+	}
 	if f.healthTimeout != 0 {
 		check["timeout"] = f.healthTimeout.String()
 	}

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,39 +23,46 @@ import (
 // client speaks to the server's API.
 type client struct {
 	url, token string
+	remote     string // the server as others reach it, for git remotes
 	http       *http.Client
 }
 
 // serverFile is DATA/server.json: where the server that uses the data directory can be reached.
 type serverFile struct {
-	API      string `json:"api"`
+	Local    string `json:"local"` // the API as commands on this machine reach it
+	API      string `json:"api"`   // and as others do
 	Public   string `json:"public"`
 	PID      int    `json:"pid"`
 	ServerID string `json:"server_id"` // the label dev.shipgate.data of all it makes
 }
 
-// client finds the server: by SHIPGATE_URL and SHIPGATE_TOKEN, or by the data directory on the server's own machine.
+// client finds the server: by SHIPGATE_URL and SHIPGATE_TOKEN, or by the data directory on the server's own machine. A
+// directory that was named with --data counts more. Its admin token goes to its own server only.
 func (c *cli) client() (*client, error) {
-	url, token := c.getenv("SHIPGATE_URL"), c.getenv("SHIPGATE_TOKEN")
-	if c.dataDir != "" && (url == "" || token == "") {
-		found, secret, err := readDataDir(c.dataDir)
-		if err != nil {
-			return nil, err
-		}
-		if url == "" {
-			url = found.API
-		}
-		if token == "" {
-			token = secret
-		}
+	found := &client{url: strings.TrimSuffix(c.getenv("SHIPGATE_URL"), "/"), token: c.getenv("SHIPGATE_TOKEN"), http: &http.Client{
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: dialLimit}).DialContext},
+	}}
+	found.remote = found.url
+	named := c.dataDir != c.getenv("SHIPGATE_DATA")
+	if found.url != "" && !named {
+		return found, nil
 	}
-	if url == "" {
+	if c.dataDir == "" {
 		return nil, store.Problemf(store.CodeUsage, "no server is named").
 			WithHint("set SHIPGATE_URL and SHIPGATE_TOKEN, or SHIPGATE_DATA on the server's own machine")
 	}
-	transport := &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext}
-	return &client{url: strings.TrimSuffix(url, "/"), token: token, http: &http.Client{Transport: transport}}, nil
+	server, secret, err := readDataDir(c.dataDir)
+	if err != nil {
+		return nil, err
+	}
+	found.url, found.remote = server.Local, server.API
+	if found.token == "" || named {
+		found.token = secret
+	}
+	return found, nil
 }
+
+const dialLimit = 10 * time.Second
 
 func readDataDir(dir string) (serverFile, string, error) {
 	secret, err := os.ReadFile(filepath.Join(dir, "admin-token"))
@@ -79,9 +87,12 @@ func readServerFile(dir string) (found serverFile, err error) {
 	return found, json.Unmarshal(text, &found)
 }
 
+// answerLimit is how long the server may take. What it only begins is quick; to end an app it has to stop containers.
+const answerLimit = 5 * time.Minute
+
 // call makes one request and decodes its answer. Whatever the server refuses comes back as its Problem.
 func (c *client) call(ctx context.Context, method, path string, body, into any) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	response, err := c.do(ctx, method, path, body)
 	if err != nil {
@@ -128,6 +139,9 @@ func (c *client) do(ctx context.Context, method, path string, body any) (*http.R
 func (c *client) unreachable(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
+	}
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err // without the address, which is said already
 	}
 	return store.Problemf(store.CodeUnreachable, "the server at %s does not answer: %w", c.url, err).
 		WithHint("shipgate serve, on the server's machine; or set SHIPGATE_URL")

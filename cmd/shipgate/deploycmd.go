@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -83,7 +84,7 @@ func (c *cli) deploy(ctx context.Context, app string, body map[string]any, detac
 	if !c.json {
 		fmt.Fprintf(c.stdout, "%s · %s %s · deployment %d\n", d.App, d.ShortSHA(), d.Subject, d.ID)
 	}
-	ended, err := server.follow(ctx, d.ID, func(event store.Event) { c.showLine(event) })
+	ended, err := server.follow(ctx, d.ID, c.showLine)
 	if errors.Is(err, context.Canceled) {
 		fmt.Fprintf(c.stderr, "the deployment goes on; to stop it: shipgate cancel %d\n", d.ID)
 		return verdictError{store.Cancelled}
@@ -104,11 +105,15 @@ func (c *cli) deploy(ctx context.Context, app string, body map[string]any, detac
 
 // showLine prints an event as a push shows it.
 func (c *cli) showLine(event store.Event) {
-	if c.json || event.Kind == "step" || event.Kind == "queued" {
-		return
+	if !c.json && spoken(event) {
+		fmt.Fprintln(c.stdout, pushLine(event))
 	}
-	fmt.Fprintf(c.stdout, "%-7s %s\n", event.Kind, event.Text)
 }
+
+// spoken leaves out what the other lines say already.
+func spoken(event store.Event) bool { return event.Kind != "step" && event.Kind != "queued" }
+
+func pushLine(event store.Event) string { return fmt.Sprintf("%-7s %s", event.Kind, event.Text) }
 
 func (c *cli) deploymentsCommand() *cobra.Command {
 	limit := 20
@@ -178,6 +183,16 @@ func describe(w io.Writer, d shownDeployment) {
 			before = event.At
 		}
 	}
+	fmt.Fprintln(w)
+	for _, event := range lastLines(d.Events, 20) {
+		fmt.Fprintln(w, pushLine(event))
+	}
+}
+
+// lastLines gives the end of a history without its steps.
+func lastLines(events []store.Event, limit int) []store.Event {
+	lines := slices.DeleteFunc(slices.Clone(events), func(event store.Event) bool { return !spoken(event) })
+	return lines[max(0, len(lines)-limit):]
 }
 
 func (c *cli) cancelCommand() *cobra.Command {
@@ -209,6 +224,10 @@ func (c *cli) logsCommand() *cobra.Command {
 		RunE: func(command *cobra.Command, args []string) error {
 			server, err := c.client()
 			if err != nil {
+				return err
+			}
+			if follow && deployment != 0 {
+				_, err := server.follow(command.Context(), deployment, c.showLine)
 				return err
 			}
 			query := url.Values{"tail": {strconv.Itoa(tail)}, "follow": {strconv.FormatBool(follow)}}

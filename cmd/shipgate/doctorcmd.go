@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -17,16 +17,18 @@ func (c *cli) doctorCommand() *cobra.Command {
 		Use: "doctor", Short: "What is wrong with the server and its surroundings", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			var report web.Report
-			if err := c.get(command.Context(), "/api/v1/doctor", &report); err != nil {
+			err := c.get(command.Context(), "/api/v1/doctor", &report)
+			if store.CodeOf(err) == store.CodeUnreachable {
+				report, err = c.examineWithoutServer(command.Context(), err)
+			}
+			if err != nil {
 				return err
 			}
 			if err := c.print(report, func(w io.Writer) { showFindings(w, report.Findings) }); err != nil {
 				return err
 			}
-			for _, finding := range report.Findings {
-				if finding.Level == "fail" {
-					return verdictError{store.Failed}
-				}
+			if slices.ContainsFunc(report.Findings, func(f web.Finding) bool { return f.Level == levelFail }) {
+				return verdictError{store.Failed}
 			}
 			return nil
 		},
@@ -42,29 +44,18 @@ func showFindings(w io.Writer, findings []web.Finding) {
 	}
 }
 
-const doctorPatience = 10 * time.Second
-
-// examine asks everything around the server how it is.
-func (s *services) examine(ctx context.Context) web.Report {
-	ctx, cancel := context.WithTimeout(ctx, doctorPatience)
-	defer cancel()
-	report := web.Report{ServerID: s.store.ServerID()}
-	add := func(what string, err error) {
-		finding := web.Finding{Level: "ok", Text: what}
-		if err != nil {
-			finding.Level, finding.Text = "fail", what+": "+err.Error()
-			if problem, known := store.AsProblem(err); known {
-				finding.Hint = problem.Hint
-			}
-		}
-		report.Findings = append(report.Findings, finding)
+// examineWithoutServer looks at what a server that does not answer would work with, where this is its machine.
+func (c *cli) examineWithoutServer(ctx context.Context, silence error) (web.Report, error) {
+	down := finding("the server answers", silence)
+	if c.dataDir == "" {
+		return web.Report{Findings: []web.Finding{down}}, nil
 	}
-	add("Docker engine answers", s.engine.Ping(ctx))
-	status, err := s.proxy.Status(ctx)
-	report.ProxyPID = status.PID
-	add(fmt.Sprintf("proxy serves %s with %d routes, process %d", status.PublicAddr, status.Routes, status.PID), err)
-	add("disk space", s.builder.Preflight(ctx))
-	pool, err := s.engine.Pool(ctx)
-	add(fmt.Sprintf("addresses for containers: %s", pool.Subnet), err)
-	return report
+	down.Hint = "shipgate serve --data " + c.dataDir
+	s, err := c.surroundings()
+	if err != nil {
+		return web.Report{}, err
+	}
+	report := s.examine(ctx)
+	report.Findings = slices.Insert(report.Findings, 0, down)
+	return report, s.close()
 }

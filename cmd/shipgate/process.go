@@ -15,12 +15,12 @@ import (
 )
 
 // ensureProxy adopts the proxy that runs, or starts one.
-func (s *services) ensureProxy(ctx context.Context, dir, public string) error {
+func (s *services) ensureProxy(ctx context.Context, public string) error {
 	executable, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find own executable: %w", err)
 	}
-	connection, status, err := proxy.Ensure(ctx, proxy.EnsureOptions{DataDir: dir, PublicAddr: public, Executable: executable, Logger: s.logger})
+	connection, status, err := proxy.Ensure(ctx, proxy.EnsureOptions{DataDir: s.dir, PublicAddr: public, Executable: executable, Logger: s.logger})
 	if err != nil {
 		return err
 	}
@@ -30,19 +30,19 @@ func (s *services) ensureProxy(ctx context.Context, dir, public string) error {
 
 // superviseProxy starts the proxy again when its process ends, which its control socket tells: a connection to it ends.
 // The channel it gives is closed when it has stopped looking.
-func (s *services) superviseProxy(ctx context.Context, dir string) <-chan struct{} {
+func (s *services) superviseProxy(ctx context.Context) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			awaitEnd(ctx, filepath.Join(dir, "proxy.sock"))
+			awaitEnd(ctx, filepath.Join(s.dir, "proxy.sock"))
 			if ctx.Err() != nil {
 				return
 			}
 			if _, err := s.proxy.Status(ctx); err == nil {
 				continue // only the connection ended, or another process took over
 			}
-			if err := s.ensureProxy(ctx, dir, s.public); err != nil && ctx.Err() == nil {
+			if err := s.ensureProxy(ctx, s.public); err != nil && ctx.Err() == nil {
 				s.logger.Error("start proxy again", "error", err)
 				select {
 				case <-ctx.Done():

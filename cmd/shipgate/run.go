@@ -7,6 +7,7 @@ import (
 	"io"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -84,10 +85,12 @@ func (c *cli) report(err error) int {
 	if errors.As(err, &ended) {
 		return exitOfVerdict(ended.verdict)
 	}
+	if errors.Is(err, context.Canceled) {
+		return exitCancelled
+	}
 	problem, known := store.AsProblem(err)
 	if !known {
-		fmt.Fprintf(c.stderr, "error: %s\n", err)
-		return exitOfUnknown(err)
+		problem = problemOfUnknown(err)
 	}
 	fmt.Fprintf(c.stderr, "error: %s\n", problem.Message)
 	if problem.Hint != "" {
@@ -96,12 +99,12 @@ func (c *cli) report(err error) int {
 	return exitOfCode(problem.Code)
 }
 
-// exitOfUnknown tells our own errors from those that cobra finds in the arguments, which have no type of their own.
-func exitOfUnknown(err error) int {
+// problemOfUnknown tells our own errors from those that cobra finds in the arguments, which have no type of their own.
+func problemOfUnknown(err error) *store.Problem {
 	if errors.Unwrap(err) != nil {
-		return exitErrored
+		return store.Problemf(store.CodeErrored, "%w", err)
 	}
-	return exitUsage
+	return store.Problemf(store.CodeUsage, "%s", strings.TrimSpace(err.Error())).WithHint("shipgate --help")
 }
 
 func exitOfVerdict(verdict store.Verdict) int {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	docker "github.com/docker/docker/client"
@@ -83,6 +85,7 @@ func logger(w io.Writer, format string) *slog.Logger {
 
 // services is everything that serve wires together.
 type services struct {
+	dir     string // the data directory
 	store   *store.Store
 	docker  *docker.Client
 	engine  *dockerengine.Engine
@@ -101,9 +104,9 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	if err != nil {
 		return fmt.Errorf("find data directory: %w", err)
 	}
-	s := &services{logger: logger(c.stderr, flags.logFormat)}
+	s := &services{dir: dir, logger: logger(c.stderr, flags.logFormat)}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.wire(ctx, dir, flags); err != nil {
+	if err := s.wire(ctx, flags); err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", flags.listen)
@@ -114,11 +117,11 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	if err := s.runner.Start(ctx); err != nil {
 		return err
 	}
-	address := serverFile{API: orElse(flags.url, "http://"+reachable(listener.Addr())), Public: "http://" + s.public, PID: os.Getpid(), ServerID: s.store.ServerID()}
+	address := s.addresses(listener.Addr(), flags.url)
 	if err := writeServerFile(dir, address); err != nil {
 		return err
 	}
-	supervised := s.superviseProxy(ctx, dir)
+	supervised := s.superviseProxy(ctx)
 	defer func() { <-supervised }()
 	s.warnOfPlainHTTP(listener.Addr())
 	fmt.Fprintf(c.stderr, "ready api=%s public=%s\n", address.API, address.Public)
@@ -127,11 +130,12 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	return s.listen(ctx, listener)
 }
 
-func orElse(value, fallback string) string {
-	if value == "" {
-		return fallback
+func (s *services) addresses(listening net.Addr, url string) serverFile {
+	local := "http://" + reachable(listening)
+	return serverFile{
+		Local: local, API: cmp.Or(strings.TrimSuffix(url, "/"), local), Public: "http://" + s.public,
+		PID: os.Getpid(), ServerID: s.store.ServerID(),
 	}
-	return value
 }
 
 // reachable is an address as a client on this machine can dial it.
@@ -150,8 +154,8 @@ func (s *services) warnOfPlainHTTP(address net.Addr) {
 }
 
 // wire makes the parts and joins them. None needs a Docker engine to be there yet.
-func (s *services) wire(ctx context.Context, dir string, flags serveFlags) (err error) {
-	if s.store, err = store.Open(ctx, dir); err != nil {
+func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
+	if s.store, err = store.Open(ctx, s.dir); err != nil {
 		return err
 	}
 	if err := s.store.EnsureAdminToken(ctx); err != nil {
@@ -160,11 +164,11 @@ func (s *services) wire(ctx context.Context, dir string, flags serveFlags) (err 
 	if s.docker, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
 		return fmt.Errorf("set up Docker client: %w", err)
 	}
-	if err := s.ensureProxy(ctx, dir, flags.public); err != nil {
+	if err := s.ensureProxy(ctx, flags.public); err != nil {
 		return err
 	}
 	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: s.store.ServerID(), Logger: s.logger})
-	sites := filepath.Join(dir, "sites")
+	sites := filepath.Join(s.dir, "sites")
 	s.builder = builder.New(builder.Options{
 		Docker: s.docker, SitesDir: sites, ServerID: s.store.ServerID(), Logger: s.logger,
 		Snapshots: func(ctx context.Context, app, sha string) (builder.Snapshot, error) {
@@ -172,7 +176,7 @@ func (s *services) wire(ctx context.Context, dir string, flags serveFlags) (err 
 		},
 	})
 	s.git, err = gitserver.New(gitserver.Options{
-		Store: s.store, Dir: filepath.Join(dir, "repos"), Logger: s.logger,
+		Store: s.store, Dir: filepath.Join(s.dir, "repos"), Logger: s.logger,
 		Preflight: func(ctx context.Context, _ store.App) error { return s.builder.Preflight(ctx) },
 	})
 	if err != nil {
