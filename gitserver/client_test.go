@@ -42,7 +42,11 @@ func TestOtherRefsAreStored(t *testing.T) {
 
 	contains(t, c.mustPush("--delete", "feature", "other/x"), "feature deleted", "[deleted]")
 	equal(t, "feature", r.tip("refs/heads/feature"), "")
-	c.mustPush("HEAD:refs/heads/other") // its directory must be gone
+	heads, err := os.ReadDir(filepath.Join(r.bare(), "refs", "heads"))
+	check(t, err)
+	equal(t, "directories of deleted refs", len(heads), 0)
+	check(t, os.MkdirAll(filepath.Join(r.bare(), "refs", "heads", "other", "deep", "er"), 0o755)) // as native git leaves them
+	c.mustPush("HEAD:refs/heads/other")
 	c.mustFail("cannot exist beside it", "HEAD:refs/heads/other/y")
 	equal(t, "main", r.tip("refs/heads/main"), "")
 	deployments, err := r.store.Deployments(t.Context(), testApp, 10)

@@ -5,13 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/shipgate/shipgate/store"
 )
-
-// patience is how long a queued deployment may say nothing before the push says itself what it waits for.
-const patience = time.Second
 
 var errClosing = errors.New("the server is stopping")
 
@@ -20,8 +16,6 @@ func (p *push) follow(ctx context.Context, d store.Deployment) (store.Deployment
 	p.out.line("", fmt.Sprintf("%s · %s %s · deployment %d", d.App, d.ShortSHA(), d.Subject, d.ID))
 	changed, stop := p.server.store.Watch(store.DeploymentTopic(d.ID))
 	defer stop()
-	quiet := time.NewTimer(patience)
-	defer quiet.Stop()
 	tail := tail{push: p, deployment: d.ID}
 	for {
 		// The verdict is read first, so that every event written before it is shown.
@@ -37,10 +31,6 @@ func (p *push) follow(ctx context.Context, d store.Deployment) (store.Deployment
 		}
 		select {
 		case <-changed:
-		case <-quiet.C:
-			if err := p.sayWait(ctx, current, tail.waits); err != nil {
-				return d, err
-			}
 		case <-ctx.Done():
 			return d, errClosing // or the client has gone, and does not read it
 		case <-p.server.closing.Done():
@@ -49,26 +39,11 @@ func (p *push) follow(ctx context.Context, d store.Deployment) (store.Deployment
 	}
 }
 
-func (p *push) sayWait(ctx context.Context, d store.Deployment, said bool) error {
-	if said || !d.StartedAt.IsZero() {
-		return nil
-	}
-	unfinished, err := p.server.store.Unfinished(ctx, d.App)
-	if err != nil {
-		return err
-	}
-	if len(unfinished) > 0 && unfinished[0].ID < d.ID {
-		p.out.line("wait", fmt.Sprintf("behind deployment %d", unfinished[0].ID))
-	}
-	return nil
-}
-
 // tail shows each event of a deployment once.
 type tail struct {
 	push       *push
 	deployment int64
 	after      int64
-	waits      bool // an event said what is waited for
 }
 
 func (t *tail) show(ctx context.Context) error {
@@ -80,7 +55,6 @@ func (t *tail) show(ctx context.Context) error {
 		}
 		for _, e := range events {
 			t.after = e.ID
-			t.waits = t.waits || e.Kind == "wait"
 			if !slices.Contains(unspoken, e.Kind) {
 				t.push.out.line(e.Kind, e.Text)
 			}

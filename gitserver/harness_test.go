@@ -245,6 +245,7 @@ func (c *clone) try(args ...string) (string, bool) {
 	ctx, cancel := context.WithTimeout(c.rig.t.Context(), time.Minute)
 	defer cancel()
 	cmd := gitCommand(c.rig.t, c.dir, args...)
+	cmd.WaitDelay = time.Second // git's own children may outlive it
 	done := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
 	defer done()
 	out, err := cmd.CombinedOutput()

@@ -91,6 +91,7 @@ func TestRefNames(t *testing.T) {
 			t.Errorf("%q was taken: %q", name, answer)
 		}
 	}
+	contains(t, r.post(request("refs/deployments/1", zeroID, tip)+string(p.bytes())), "refs/deployments is kept by the server")
 	both := packet(zeroID+" "+tip+" refs/heads/x\x00report-status") + packet(zeroID+" "+tip+" refs/heads/x") + "0000" + string(p.bytes())
 	contains(t, r.post(both), "ng refs/heads/x refs/heads/x is in the push twice")
 	equal(t, "packs", r.packs(), 0)
