@@ -28,7 +28,7 @@ type shownApp struct {
 }
 
 func (c *cli) appCommand() *cobra.Command {
-	command := &cobra.Command{Use: "app", Short: "Create, change and remove apps"}
+	command := &cobra.Command{Use: "app", Short: "Create, change and remove apps", Args: cobra.ArbitraryArgs, RunE: chooseCommand}
 	command.AddCommand(c.appCreateCommand(), c.appListCommand(), c.appShowCommand(), c.appUpdateCommand(), c.appDestroyCommand())
 	return command
 }
@@ -268,10 +268,10 @@ func (f *appFlags) config(command *cobra.Command, stdin io.Reader) (map[string]a
 		}
 	}
 	if f.health != "" || f.healthTimeout != 0 {
-		config["healthcheck"] = f.healthcheck()
+		config["healthcheck"] = f.healthcheck(object(config, "healthcheck"))
 	}
 	if f.memory != "" || f.cpus != 0 {
-		config["resources"] = f.resources()
+		config["resources"] = f.resources(object(config, "resources"))
 	}
 	if f.repo != "" {
 		owner, name, found := strings.Cut(f.repo, "/")
@@ -283,8 +283,15 @@ func (f *appFlags) config(command *cobra.Command, stdin io.Reader) (map[string]a
 	return config, f.lists(config)
 }
 
-func (f *appFlags) healthcheck() map[string]any {
-	check := map[string]any{}
+// object is what the config says under a name already.
+func object(config map[string]any, name string) map[string]any {
+	if said, ok := config[name].(map[string]any); ok {
+		return said
+	}
+	return map[string]any{}
+}
+
+func (f *appFlags) healthcheck(check map[string]any) map[string]any {
 	if f.health != "" {
 		check["path"] = f.health
 	}
@@ -294,8 +301,7 @@ func (f *appFlags) healthcheck() map[string]any {
 	return check
 }
 
-func (f *appFlags) resources() map[string]any {
-	resources := map[string]any{}
+func (f *appFlags) resources(resources map[string]any) map[string]any {
 	if f.memory != "" {
 		resources["memory"] = f.memory
 	}
@@ -341,8 +347,15 @@ func readConfig(file string, stdin io.Reader, into *map[string]any) error {
 		defer opened.Close()
 		stdin = opened
 	}
-	if err := json.NewDecoder(stdin).Decode(into); err != nil {
+	text, err := io.ReadAll(stdin)
+	if err != nil {
+		return fmt.Errorf("read --config-json: %w", err)
+	}
+	if err := json.Unmarshal(text, into); err != nil {
 		return store.Problemf(store.CodeUsage, "read --config-json: %w", err)
+	}
+	if *into == nil {
+		return store.Problemf(store.CodeUsage, "read --config-json: null is not a config").WithHint("write {} for an empty one")
 	}
 	return nil
 }

@@ -41,6 +41,9 @@ func (c *cli) deployCommand() *cobra.Command {
 		Use: "deploy APP", Short: "Deploy a commit that was pushed before", Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			body := map[string]any{"ref": ref}
+			if ref != "" && image != "" {
+				return store.Problemf(store.CodeUsage, "--ref and --image exclude each other").WithHint("shipgate deploy %s --ref %s", args[0], ref)
+			}
 			if image != "" {
 				body = map[string]any{"image": image}
 			}
@@ -50,7 +53,6 @@ func (c *cli) deployCommand() *cobra.Command {
 	command.Flags().StringVar(&ref, "ref", "", "branch, tag or commit (default: the deploy branch)")
 	command.Flags().StringVar(&image, "image", "", "image, for apps with --source image")
 	command.Flags().BoolVar(&detach, "no-wait", false, "print the number and return at once")
-	command.MarkFlagsMutuallyExclusive("ref", "image")
 	return command
 }
 

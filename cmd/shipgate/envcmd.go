@@ -87,7 +87,7 @@ func (c *cli) changeEnv(ctx context.Context, path, verb string, args []string) e
 }
 
 func (c *cli) tokenCommand() *cobra.Command {
-	command := &cobra.Command{Use: "token", Short: "Tokens for pushes and the API"}
+	command := &cobra.Command{Use: "token", Short: "Tokens for pushes and the API", Args: cobra.ArbitraryArgs, RunE: chooseCommand}
 	command.AddCommand(c.tokenCreateCommand(), c.tokenListCommand(), c.tokenRevokeCommand())
 	return command
 }

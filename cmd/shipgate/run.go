@@ -61,6 +61,8 @@ func (c *cli) rootCommand() *cobra.Command {
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE:          chooseCommand,
 	}
 	root.PersistentFlags().StringVar(&c.dataDir, "data", c.getenv("SHIPGATE_DATA"), "the server's data directory, on its own machine")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
@@ -71,7 +73,36 @@ func (c *cli) rootCommand() *cobra.Command {
 		c.serveCommand(), c.proxyCommand(), c.appCommand(), c.planCommand(), c.deployCommand(), c.rollbackCommand(),
 		c.deploymentsCommand(), c.showCommand(), c.cancelCommand(), c.logsCommand(), c.envCommand(), c.tokenCommand(), c.doctorCommand(),
 	)
+	root.InitDefaultCompletionCmd()
+	explainArguments(root)
 	return root
+}
+
+// chooseCommand is what a command does that only groups others.
+func chooseCommand(command *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return command.Help()
+	}
+	hint := command.CommandPath() + " --help"
+	if similar := command.SuggestionsFor(args[0]); len(similar) > 0 {
+		hint = command.CommandPath() + " " + similar[0]
+	}
+	return store.Problemf(store.CodeUsage, "%s has no command %q", command.CommandPath(), args[0]).WithHint("%s", hint)
+}
+
+// explainArguments makes too many and too few arguments usage Problems, as wrong flags are.
+func explainArguments(command *cobra.Command) {
+	if check := command.Args; check != nil {
+		command.Args = func(command *cobra.Command, args []string) error {
+			if err := check(command, args); err != nil {
+				return store.Problemf(store.CodeUsage, "%w", err).WithHint("%s", strings.TrimSuffix(command.UseLine(), " [flags]"))
+			}
+			return nil
+		}
+	}
+	for _, child := range command.Commands() {
+		explainArguments(child)
+	}
 }
 
 // verdictError ends a command whose deployment did not succeed. Its lines have been shown already.
