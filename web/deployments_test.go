@@ -217,6 +217,11 @@ func TestHealthAndMetrics(t *testing.T) {
 			t.Errorf("no %s in\n%s", line, metrics)
 		}
 	}
+	for _, line := range []string{`_count{step="queued"} 1`, `_count{step="built"} 1`, `_count{step="done"} 1`} {
+		if !strings.Contains(metrics, "shipgate_phase_seconds"+line+"\n") {
+			t.Errorf("no %s in\n%s", line, metrics)
+		}
+	}
 	l.ask("GET", "/api/v1/doctor", "").must(t, 200)
 	l.store.Close()
 	l.problem("GET", "/readyz", "", 500)
