@@ -131,6 +131,7 @@ func DecodeConfig(source Source, blob []byte) (Config, error) {
 
 var (
 	repoPart   = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,100}$`)
+	branchName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*$`)
 	volumeName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,62}$`)
 )
 
@@ -143,6 +144,9 @@ func (c *SharedConfig) validateShared() error {
 	}
 	if c.RepoOwner != "" && !(repoPart.MatchString(c.RepoOwner) && repoPart.MatchString(c.RepoName)) {
 		return fmt.Errorf("%s/%s is not a repository name", c.RepoOwner, c.RepoName)
+	}
+	if c.Branch != "" && (!branchName.MatchString(c.Branch) || strings.Contains(c.Branch, "..") || len(c.Branch) > 200) {
+		return fmt.Errorf("branch %q is not a branch name", c.Branch)
 	}
 	if c.OnPush != "" && c.OnPush != "cancel" {
 		return fmt.Errorf("on_push %q is unknown: leave it out or use cancel", c.OnPush)
