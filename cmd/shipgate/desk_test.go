@@ -30,7 +30,6 @@ type desk struct {
 	store *store.Store
 	env   map[string]string
 	stdin string
-	doubt string // what the doctor finds, if anything
 }
 
 func newDesk(t *testing.T) *desk {
@@ -50,9 +49,6 @@ func newDesk(t *testing.T) *desk {
 		Logs: func(_ context.Context, _ string, _ int, _ bool, write func(string)) error {
 			write("listening")
 			return nil
-		},
-		Doctor: func(context.Context) web.Report {
-			return web.Report{Findings: []web.Finding{{Level: d.doubt, Text: "disk space", Hint: "make room"}}}
 		},
 		Destroyed: func(context.Context, string, bool) error { return nil },
 		URL:       func(host string) string { return "http://" + host },
