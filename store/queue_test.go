@@ -80,7 +80,7 @@ func TestIdempotencyKey(t *testing.T) {
 	if again := ask("hello", "k1"); again != first {
 		t.Errorf("once superseded, the key gave %d, not %d", again, first)
 	}
-	if ask("hello", "") == ask("hello", "") {
+	if first, second := ask("hello", ""), ask("hello", ""); first == second {
 		t.Error("requests without a key were taken for one")
 	}
 }

@@ -116,7 +116,7 @@ func TestExitCodes(t *testing.T) {
 		"forbidden":    {refused: refuse(403, store.CodeUnauthorised, "no"), code: 3},
 		"away":         {refused: refuse(504, store.CodeUnreachable, "no"), code: 4},
 		"internal":     {refused: refuse(500, store.CodeErrored, "no"), code: 5},
-		"another one":  {refused: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", 502) }, code: 5},
+		"another one":  {refused: func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", http.StatusBadGateway) }, code: 5},
 	} {
 		ended := running
 		ended.Verdict = test.verdict
