@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -172,6 +173,28 @@ func TestUnknownErrorsStayInside(t *testing.T) {
 	}
 	if n := strings.Count(l.log.String(), "permission denied"); n != 1 {
 		t.Errorf("logged %d times: %s", n, l.log)
+	}
+}
+
+// A client that leaves before its answer is no error of ours.
+func TestClientThatLeavesIsNotLogged(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	ctx, leave := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	l.git.wait = func(ctx context.Context) error {
+		defer close(ended)
+		leave()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if _, err := http.DefaultClient.Do(l.request("POST", "/api/v1/apps/hello/deployments", `{}`).WithContext(ctx)); err == nil {
+		t.Error("it got an answer")
+	}
+	<-ended
+	l.close() // waits for the handler
+	if strings.Contains(l.log.String(), "ERROR") {
+		t.Errorf("logged: %s", l.log)
 	}
 }
 

@@ -39,12 +39,16 @@ type lab struct {
 	url      string
 	document routers.Router
 	end      context.CancelFunc // of the server's lifetime
+	close    func()             // ends the server and waits for its handlers
 
 	logs      func(ctx context.Context, container string, tail int, follow bool, write func(string)) error
 	forgotten []string
 }
 
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T) *lab { return newLabBeating(t, time.Hour) }
+
+// newLabBeating sets how often a silent stream gives a sign of life.
+func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 	t.Helper()
 	opened, err := store.Open(t.Context(), t.TempDir())
 	if err != nil {
@@ -57,7 +61,7 @@ func newLab(t *testing.T) *lab {
 	l.git = &fakeRepositories{commits: map[string]string{"main": firstCommit, "feature": secondCommit, secondCommit: secondCommit}, tip: firstCommit}
 	l.admin = l.token(store.Token{Name: "test", Scope: "admin"})
 	server := httptest.NewServer(New(Options{
-		Store: opened, Runner: l.runner, Repositories: l.git, Lifetime: lifetime, Heartbeat: 20 * time.Millisecond, Version: "test",
+		Store: opened, Runner: l.runner, Repositories: l.git, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
 		Logs: func(ctx context.Context, container string, tail int, follow bool, write func(string)) error {
 			return l.logs(ctx, container, tail, follow, write)
 		},
@@ -73,7 +77,8 @@ func newLab(t *testing.T) *lab {
 		},
 		URL: func(host string) string { return "http://" + host }, Logger: slog.New(slog.NewTextHandler(l.log, nil)),
 	}))
-	t.Cleanup(func() { end(); server.Close() })
+	l.close = sync.OnceFunc(func() { end(); server.Close() })
+	t.Cleanup(l.close)
 	l.url = server.URL
 	return l
 }
@@ -313,6 +318,7 @@ type fakeRepositories struct {
 	tip       string
 	destroyed []string
 	fault     error
+	wait      func(context.Context) error // nil: no wait
 }
 
 func (g *fakeRepositories) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -321,7 +327,10 @@ func (g *fakeRepositories) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body)
 }
 
-func (g *fakeRepositories) Resolve(_ context.Context, app, ref string) (string, string, error) {
+func (g *fakeRepositories) Resolve(ctx context.Context, app, ref string) (string, string, error) {
+	if g.wait != nil {
+		return "", "", g.wait(ctx)
+	}
 	if ref == "" {
 		return g.tip, "One", g.fault
 	}

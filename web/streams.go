@@ -110,6 +110,7 @@ func openStream(c echo.Context, contentType string) *stream {
 	header.Set("Content-Type", contentType)
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no")
+	header.Set("X-Content-Type-Options", "nosniff") // what an app writes must not become a page of ours
 	c.Response().WriteHeader(http.StatusOK)
 	return &stream{out: c.Response(), control: http.NewResponseController(c.Response())}
 }

@@ -191,7 +191,7 @@ func TestEventsUnderWay(t *testing.T) {
 
 // A stream with nothing to say shows that it lives, and it ends with the server, without a verdict.
 func TestSilentStream(t *testing.T) {
-	l := newLab(t)
+	l := newLabBeating(t, 10*time.Millisecond)
 	l.createApp("hello")
 	d := l.enqueue("hello")
 	stream := l.follow(d.ID, "")
@@ -239,7 +239,7 @@ func TestContainerLog(t *testing.T) {
 		asked = fmt.Sprintf("%s %d %t", container, tail, follow)
 		return writeLines("one", "two")(ctx, container, tail, follow, write)
 	}
-	if got := l.ask("GET", "/api/v1/apps/hello/logs?tail=7", "").must(t, 200); got.body != "one\ntwo\n" || asked != "hello-1 7 false" {
+	if got := l.ask("GET", "/api/v1/apps/hello/logs?tail=7", "").must(t, 200); got.body != "one\ntwo\n" || got.header.Get("X-Content-Type-Options") != "nosniff" || asked != "hello-1 7 false" {
 		t.Errorf("%q, asked for %s", got.body, asked)
 	}
 	l.logs = writeLines()

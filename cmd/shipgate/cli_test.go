@@ -147,7 +147,7 @@ func TestWhatCannotBeAsked(t *testing.T) {
 		{"bogus"}, {"deploy"}, {"deploy", "a", "b"}, {"deploy", "a", "--colour"}, {"deploy", "a", "--ref", "x", "--image", "y"},
 		{"app", "create", "a", "--repo", "nobody"}, {"app", "create", "a", "--volume", "data"}, {"app", "create", "a", "--build-arg", "A"},
 		{"app", "create", "a", "--config-json", "missing.json"}, {"env", "a", "put", "A=b"}, {"env", "a", "set"}, {"env", "a", "set", "A"},
-		{"app", "destroy", "a"}, {"serve"}, {"rollback", "a", "--to", "one"},
+		{"app", "destroy", "a"}, {"serve"}, {"proxy"}, {"rollback", "a", "--to", "one"},
 	} {
 		if got := shipgate(t.Context(), f.env(), "", args...); got.code != exitUsage || !strings.HasPrefix(strings.TrimPrefix(got.stderr, "This removes a for good. Type its name to go on: "), "error: ") {
 			t.Errorf("%q: exit %d, %q", args, got.code, got.stderr)

@@ -46,9 +46,6 @@ func (c *cli) serveCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "serve", Short: "The server: takes pushes, builds and deploys", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			if c.dataDir == "" {
-				return store.Problemf(store.CodeUsage, "serve needs a data directory").WithHint("shipgate serve --data /var/lib/shipgate")
-			}
 			return c.serve(command.Context(), flags)
 		},
 	}
@@ -65,15 +62,26 @@ func (c *cli) proxyCommand() *cobra.Command {
 		Use: "proxy", Short: "The data plane; serve starts it when none runs", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			debug.SetGCPercent(50)
-			dir, err := filepath.Abs(c.dataDir)
+			dir, err := c.absoluteDataDir("proxy")
 			if err != nil {
-				return fmt.Errorf("find data directory: %w", err)
+				return err
 			}
 			return proxy.Serve(command.Context(), proxy.Options{DataDir: dir, PublicAddr: public, Logger: logger(c.stderr, "text")})
 		},
 	}
 	command.Flags().StringVar(&public, "public-addr", ":8080", "address that the apps are served on")
 	return command
+}
+
+func (c *cli) absoluteDataDir(command string) (string, error) {
+	if c.dataDir == "" {
+		return "", store.Problemf(store.CodeUsage, "%s needs a data directory", command).WithHint("shipgate %s --data /var/lib/shipgate", command)
+	}
+	dir, err := filepath.Abs(c.dataDir)
+	if err != nil {
+		return "", fmt.Errorf("find data directory: %w", err)
+	}
+	return dir, nil
 }
 
 func logger(w io.Writer, format string) *slog.Logger {
@@ -100,9 +108,9 @@ type services struct {
 // serve runs until ctx ends. Everything that was under way is taken up before the API listens.
 func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	debug.SetGCPercent(50) // idle memory counts for more here than the last bit of speed
-	dir, err := filepath.Abs(c.dataDir)
+	dir, err := c.absoluteDataDir("serve")
 	if err != nil {
-		return fmt.Errorf("find data directory: %w", err)
+		return err
 	}
 	s := &services{dir: dir, logger: logger(c.stderr, flags.logFormat)}
 	defer func() { err = errors.Join(err, s.close()) }()
