@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -107,6 +108,91 @@ func TestWhatIsIgnoredMayBeAnything(t *testing.T) {
 		"sub":            file{store.ModeSubmodule, ""},
 		"caf\xe9":        "x",
 	}, &store.DockerfileConfig{})
+}
+
+func TestDockerfileHasItsOwnIgnoreFile(t *testing.T) {
+	l := newEngineLab(t)
+	l.must(t, commit{
+		"web.Dockerfile":              "FROM scratch\nCOPY . /c\nEXPOSE 80",
+		"web.Dockerfile.dockerignore": "sub\n",
+		".dockerignore":               "other\n",
+		"sub":                         file{store.ModeSubmodule, ""},
+	}, &store.DockerfileConfig{Dockerfile: "web.Dockerfile"})
+}
+
+// lane is a way to the engine that can be cut.
+type lane struct {
+	listener net.Listener
+	mu       sync.Mutex
+	open     []net.Conn
+}
+
+func newLane(t *testing.T, socket string) *lane {
+	t.Helper()
+	listener, err := net.Listen("unix", filepath.Join(t.TempDir(), "engine.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &lane{listener: listener}
+	var carrying sync.WaitGroup
+	t.Cleanup(func() { l.cut(); carrying.Wait() })
+	carrying.Go(func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("unix", socket)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l.mu.Lock()
+			l.open = append(l.open, from, to)
+			l.mu.Unlock()
+			carrying.Go(func() { io.Copy(to, from); to.(*net.UnixConn).CloseWrite() })
+			carrying.Go(func() { io.Copy(from, to); from.(*net.UnixConn).CloseWrite() })
+		}
+	})
+	return l
+}
+
+func (l *lane) cut() {
+	l.listener.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, connection := range l.open {
+		connection.Close()
+	}
+}
+
+func TestEngineGoesAwayInMidBuild(t *testing.T) {
+	l := newEngineLab(t)
+	base := l.base(t)
+	socket, local := strings.CutPrefix(l.docker.DaemonHost(), "unix://")
+	if !local {
+		t.Skip("NOT TESTED, the engine has no socket here")
+	}
+	way := newLane(t, socket)
+	direct := l.docker
+	through, err := client.NewClientWithOpts(client.WithHost("unix://"+way.listener.Addr().String()), client.WithAPIVersionNegotiation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.docker = through
+	var once sync.Once
+	_, log, err := l.buildUnder(t.Context(), 1, commit{
+		"Dockerfile": "FROM " + base + "\nRUN echo now sleeping; sleep 3 # " + l.app + "\nEXPOSE 80",
+	}, &store.DockerfileConfig{}, func(line string) {
+		if strings.HasSuffix(line, "now sleeping") {
+			once.Do(way.cut)
+		}
+	})
+	l.docker = direct
+	p := problem(t, err, store.CodeErrored)
+	if !strings.HasPrefix(p.Message, "the Docker engine does not answer at unix://") || p.Hint != "sudo systemctl start docker" {
+		t.Errorf("problem is %q, hint %q\n%s", p.Message, p.Hint, log)
+	}
 }
 
 func TestCancellingEndsTheStep(t *testing.T) {

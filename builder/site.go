@@ -16,7 +16,7 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-const maxSiteFiles = 1_000_000 // symlinked directories can unfold to any number
+const maxSiteFiles = 1_000_000 // and directories; symlinks to directories can unfold to any number
 
 // siteFile is one file of a site: a path in the site and the file of the commit that stands there.
 type siteFile struct {
@@ -29,13 +29,14 @@ type siteBuild struct {
 	tree    *tree
 	log     *lineLog
 	files   []siteFile
+	left    int     // files and directories that may still be met
 	hidden  int     // dotfiles left out
 	above   []*node // the directories that the walk is in
 	refused error   // what makes the site impossible
 }
 
 func (b *Builder) buildSite(ctx context.Context, request store.BuildRequest, config *store.StaticConfig, snapshot Snapshot, log func(string)) (store.Artefact, error) {
-	build := &siteBuild{log: newLineLog(log, nil)}
+	build := &siteBuild{log: newLineLog(log, nil), left: maxSiteFiles}
 	if err := build.collect(config, snapshot); err != nil {
 		return store.Artefact{}, err
 	}
@@ -106,7 +107,11 @@ func (s *siteBuild) add(n *node, at string) {
 			return
 		}
 	}
+	s.left--
 	switch {
+	case s.left < 0:
+		s.refused = store.Problemf(store.CodeFailed, "the site has more than %d files and directories", maxSiteFiles).
+			WithHint("look for symlinks to directories that multiply each other: git ls-files --stage | grep ^120000")
 	case target.Mode == store.ModeSubmodule:
 		s.refused = submoduleProblem(target.Path)
 	case target.isDirectory():
@@ -117,8 +122,6 @@ func (s *siteBuild) add(n *node, at string) {
 			}
 		}
 		s.walk(target, at+"/")
-	case len(s.files) == maxSiteFiles:
-		s.refused = store.Problemf(store.CodeFailed, "the site has more than %d files", maxSiteFiles)
 	default:
 		s.files = append(s.files, siteFile{at, target})
 	}

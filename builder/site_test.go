@@ -55,26 +55,6 @@ func list(c commit) listed {
 	return listed{c, entries}
 }
 
-func BenchmarkSiteFirst(b *testing.B) {
-	pages := list(manyPages(20_000))
-	for b.Loop() {
-		l := newLab(b, Limits{})
-		l.must(b, pages, &store.StaticConfig{})
-	}
-}
-
-func BenchmarkSiteOneChanged(b *testing.B) {
-	pages := manyPages(20_000)
-	l := newLab(b, Limits{})
-	l.must(b, list(pages), &store.StaticConfig{})
-	for i := 0; b.Loop(); i++ {
-		b.StopTimer()
-		changed := list(pages.with(commit{"section-0/part-0/page-0.html": strings.Repeat(fmt.Sprint("changed ", i), 200)}))
-		b.StartTimer()
-		l.must(b, changed, &store.StaticConfig{})
-	}
-}
-
 // published reads a release tree back: each path's content, and its encoded forms decoded.
 func (l *lab) published(t testing.TB, artefact store.Artefact) (manifest, map[string]string) {
 	t.Helper()
@@ -229,6 +209,44 @@ func TestSiteEncodings(t *testing.T) {
 	info, err := os.Stat(filepath.Join(l.sites.dir, artefact.Site, "files", "index.html"))
 	if err != nil || info.Mode().Perm() != 0o444 {
 		t.Errorf("index.html is %v (%v)", info.Mode(), err)
+	}
+}
+
+func TestOfTwoModernEncodingsTheSmallerIsKept(t *testing.T) {
+	for _, page := range []string{strings.Repeat("<p>all work and no play</p>", 100), manyPages(2)["section-0/part-0/page-0.html"].(string)} {
+		forms, err := encodeAll([]byte(page))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (forms[1] == nil) == (forms[2] == nil) || forms[0] == nil {
+			t.Errorf("gzip %d, br %d, zstd %d bytes", len(forms[0]), len(forms[1]), len(forms[2]))
+		}
+	}
+}
+
+// A name decides whether a content is compressed: a content that was not can need it later.
+func TestContentUnderAnotherName(t *testing.T) {
+	l := newLab(t, Limits{})
+	page := strings.Repeat("<p>all work and no play</p>", 100)
+	l.must(t, commit{"index.bin": page}, &store.StaticConfig{})
+	m, _ := l.published(t, l.must(t, commit{"index.html": page}, &store.StaticConfig{}))
+	if len(m.Files["index.html"].Encodings) == 0 {
+		t.Error("index.html is not compressed")
+	}
+}
+
+func TestSymlinksThatMultiply(t *testing.T) {
+	c := commit{"index.html": "x"}
+	for level := range 30 {
+		for _, name := range []string{"a", "b"} {
+			c[fmt.Sprintf("d%02d/%s", level, name)] = file{store.ModeSymlink, fmt.Sprintf("../d%02d", level+1)}
+		}
+	}
+	c["d30/page.html"] = "x"
+	build := &siteBuild{log: newLineLog(func(string) {}, nil), left: 1000}
+	p := problem(t, build.collect(&store.StaticConfig{}, c), store.CodeFailed)
+	if !strings.HasPrefix(p.Message, "the site has more than") {
+		t.Errorf("problem is %q", p.Message)
 	}
 }
 
