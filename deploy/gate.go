@@ -14,6 +14,10 @@ import (
 
 const logLines = 50
 
+// killedExit is the exit code of a process that SIGKILL ended. We send none to a version on trial, so it was the kernel;
+// engines lose the event that says so when it happens right at the start.
+const killedExit = 137
+
 // gate waits until the new version is really healthy, or knows that it will not be.
 func (a *attempt) gate(ctx context.Context) (store.Change, error) {
 	if a.isSite() {
@@ -170,6 +174,9 @@ func (a *attempt) explainEnd(ctx context.Context, event store.ContainerEvent) er
 	case event.Kind == store.ContainerUnhealthy:
 		text = "the image's HEALTHCHECK says unhealthy"
 		problem = store.Problemf(store.CodeFailed, "health check failed: %s", text).WithHint("%s", a.logsHint())
+	case event.ExitCode == killedExit:
+		text = "the container was killed (exit code 137), most likely because it ran out of memory"
+		problem = store.Problemf(store.CodeFailed, "%s", text).WithHint("give it more: shipgate app update %s --memory 512m", a.d.App)
 	}
 	a.say(ctx, "gate", "%s", text)
 	a.sayLog(ctx, diagnosis.Log)

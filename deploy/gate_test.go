@@ -30,6 +30,7 @@ func TestGate(t *testing.T) {
 			"shipgate logs", "GET /healthz → connection refused for 100ms ("},
 		{"exit", http, memengine.Behaviour{Exits: true, ExitCode: 3}, store.Failed, "the container exited with code 3", "shipgate logs", "the container exited with code 3"},
 		{"out of memory", http, memengine.Behaviour{OOM: true}, store.Failed, "the container ran out of memory", "--memory", "the container ran out of memory"},
+		{"killed", http, memengine.Behaviour{Exits: true, ExitCode: 137}, store.Failed, "most likely because it ran out of memory", "--memory", "the container was killed (exit code 137)"},
 		{"cannot start", http, memengine.Behaviour{StartFails: "no such file"}, store.Failed, "cannot start: no such file", "", ""},
 		{"HEALTHCHECK healthy", http, memengine.Behaviour{Health: "healthy"}, store.Succeeded, "", "", "GET /healthz → 200"},
 		{"HEALTHCHECK unhealthy", http, memengine.Behaviour{Health: "unhealthy"}, store.Failed, "the image's HEALTHCHECK says unhealthy", "shipgate logs", "the image's HEALTHCHECK says unhealthy"},

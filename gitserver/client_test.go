@@ -90,7 +90,7 @@ func TestDeployBranch(t *testing.T) {
 	contains(t, c.mustPush("HEAD:refs/heads/production"), "deployment 2")
 	c.commit("Two", "a", "2")
 	contains(t, c.mustPush("HEAD:refs/heads/master"), "master stored; only production deploys")
-	app.Config = []byte(`{"branch":"../../x"}`)
+	app.Config = []byte(`{"branch":"x.lock"}`)
 	_, err = r.store.UpdateApp(t.Context(), app)
 	check(t, err)
 	c.commit("Three", "a", "3")

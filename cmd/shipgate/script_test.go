@@ -32,7 +32,7 @@ var binaries = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	for name, build := range map[string][]string{
-		"shipgate": {"CGO_ENABLED=1", "build", "-race", "-o", filepath.Join(dir, "shipgate"), "."},
+		"shipgate": {"CGO_ENABLED=1", "build", "-race", "-gcflags=modernc.org/sqlite/lib=-race=false", "-o", filepath.Join(dir, "shipgate"), "."},
 		"testapp":  {"CGO_ENABLED=0", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, "testapp"), "../../deploy/enginetest/testapp"},
 	} {
 		command := exec.Command("go", build[1:]...)

@@ -46,9 +46,10 @@ func startServer(t *testing.T, dir string, env []string, args ...string) *server
 	return s
 }
 
-// ready reads up to the line that says so.
+// ready reads up to the line that says so. A server that never does is ended.
 func (s *server) ready(t *testing.T) string {
 	t.Helper()
+	defer time.AfterFunc(patience, func() { _ = s.command.Process.Kill() }).Stop()
 	for s.lines.Scan() {
 		s.said = append(s.said, s.lines.Text())
 		if strings.HasPrefix(s.lines.Text(), "ready ") {
@@ -66,8 +67,9 @@ func (s *server) rest() string {
 	return strings.Join(s.said, "\n")
 }
 
-// end sends a signal, and gives the exit code and all that was said.
+// end sends a signal, 0 for none, and gives the exit code and all that was said.
 func (s *server) end(signal syscall.Signal) (int, string) {
+	defer time.AfterFunc(patience, func() { _ = s.command.Process.Kill() }).Stop()
 	_ = s.command.Process.Signal(signal)
 	said := s.rest()
 	_ = s.command.Wait()
@@ -146,11 +148,9 @@ func TestServeOnATakenAddress(t *testing.T) {
 	}
 	defer taken.Close()
 	dir := t.TempDir()
-	s := startServer(t, dir, nil, "--listen", taken.Addr().String())
-	said := s.rest()
-	_ = s.command.Wait()
-	if s.command.ProcessState.ExitCode() != exitErrored || !strings.Contains(said, "listen on "+taken.Addr().String()) {
-		t.Errorf("exit %d:\n%s", s.command.ProcessState.ExitCode(), said)
+	code, said := startServer(t, dir, nil, "--listen", taken.Addr().String()).end(0)
+	if code != exitErrored || !strings.Contains(said, "listen on "+taken.Addr().String()) {
+		t.Errorf("exit %d:\n%s", code, said)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 
 func TestWatchSeesOOM(t *testing.T) {
 	l := newLab(t)
-	spec := l.spec(t, "EAT_MEMORY=268435456")
+	spec := l.spec(t, "EAT_MEMORY=268435456", "EAT_AFTER=1s") // at once, the engine would miss it now and then
 	spec.Resources.Memory = 16 << 20
 	events := l.watch(t, spec.Name)
 	l.start(t, spec)

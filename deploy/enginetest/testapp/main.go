@@ -10,7 +10,8 @@
 //	HEALTH_AFTER   duration from the start during which GET /healthz answers 503; 0s
 //	EXIT_CODE      it exits with this code at its start, or after EXIT_AFTER
 //	EXIT_AFTER     duration before it exits; 0s
-//	EAT_MEMORY     bytes it takes and writes to at its start
+//	EAT_MEMORY     bytes it takes and writes to at its start, or after EAT_AFTER
+//	EAT_AFTER      duration before it eats; 0s
 //	LOG_LINES      lines it writes at its start, "line 1" on stdout, "line 2" on stderr, and so on
 //	IGNORE_TERM    1: it goes on after SIGTERM
 //
@@ -29,7 +30,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -52,8 +52,7 @@ func run() error {
 	for i := range number("LOG_LINES") {
 		fmt.Fprintln([]io.Writer{os.Stdout, os.Stderr}[i%2], "line", i+1)
 	}
-	eaten := eat(number("EAT_MEMORY"))
-	defer runtime.KeepAlive(eaten)
+	eatWhenTold()
 	exitWhenTold()
 	if os.Getenv("NEVER_LISTEN") == "1" {
 		fmt.Println("running without a socket")
@@ -161,6 +160,12 @@ func exitWhenTold() {
 		os.Exit(code)
 	}
 	time.AfterFunc(after, func() { os.Exit(code) })
+}
+
+var eaten []byte // never let go of
+
+func eatWhenTold() {
+	time.AfterFunc(duration("EAT_AFTER"), func() { eaten = eat(number("EAT_MEMORY")) })
 }
 
 // eat takes memory and writes to every page of it, as memory that is only reserved is not counted.
