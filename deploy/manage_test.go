@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/shipgate/shipgate/store"
@@ -104,6 +105,25 @@ func TestRerouteBetweenRoutedAndLive(t *testing.T) {
 	d := s.push(appName, 2)
 	s.wantVerdict(d.ID, store.Succeeded, "")
 	s.wantLive(appName, d.ID)
+}
+
+// What is on trial is not started again by the engine when it ends; what is live is.
+func TestOnlyTheLiveVersionIsKeptRunning(t *testing.T) {
+	s := newServer(t)
+	trials := 0
+	s.engine.After = func(op string) error {
+		if name, starting := strings.CutPrefix(op, "start "); starting && trials == 0 {
+			trials++
+			if s.engine.KeptRunning(name) {
+				t.Errorf("%s is kept running before its gate", name)
+			}
+		}
+		return nil
+	}
+	s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	if trials == 0 || !s.engine.KeptRunning("hello-1") {
+		t.Error("the live version is not kept running")
+	}
 }
 
 func TestDestroy(t *testing.T) {

@@ -103,6 +103,14 @@ func (e *Engine) Containers() []store.Container {
 	return e.list("")
 }
 
+// KeptRunning says whether the engine was told to start the container again whenever it ends.
+func (e *Engine) KeptRunning(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	c := e.containers[name]
+	return c != nil && c.spec.KeepRunning
+}
+
 // Serving says what a probe of the address meets: whose deployment answers and whether it answers well. It is not ok
 // when the connection would be refused.
 func (e *Engine) Serving(address netip.AddrPort) (deployment int64, healthy, ok bool) {

@@ -4,8 +4,12 @@ import "github.com/shipgate/shipgate/store"
 
 func (e *Engine) start(spec store.ContainerSpec) error {
 	c, err := e.find(spec)
-	if err != nil || c.running {
+	if err != nil {
 		return err
+	}
+	c.spec.KeepRunning = c.spec.KeepRunning || spec.KeepRunning
+	if c.running {
+		return nil
 	}
 	if other := e.holder(c.spec.Address); other != nil {
 		return store.Problemf(store.CodeErrored, "address %s of container %s is taken", c.spec.Address, spec.Name).
