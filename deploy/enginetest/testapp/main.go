@@ -30,6 +30,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"syscall"
 	"time"
@@ -162,10 +163,12 @@ func exitWhenTold() {
 	time.AfterFunc(after, func() { os.Exit(code) })
 }
 
-var eaten []byte // never let go of
-
 func eatWhenTold() {
-	time.AfterFunc(duration("EAT_AFTER"), func() { eaten = eat(number("EAT_MEMORY")) })
+	time.AfterFunc(duration("EAT_AFTER"), func() {
+		taken := eat(number("EAT_MEMORY"))
+		defer runtime.KeepAlive(taken)
+		select {} // holds on to it
+	})
 }
 
 // eat takes memory and writes to every page of it, as memory that is only reserved is not counted.
