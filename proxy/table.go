@@ -48,10 +48,10 @@ func (t *table) with(app string, e *entry) *table {
 // wildcard, which stands for one label.
 func (t *table) lookup(host string) *entry {
 	name := canonicalHost(host)
+	if strings.HasPrefix(name, "*") {
+		return nil // no host is called so, and our own keys are
+	}
 	if e := t.hosts[name]; e != nil {
-		if strings.HasPrefix(name, "*") {
-			return nil
-		}
 		return e
 	}
 	label, parent, found := strings.Cut(name, ".")

@@ -123,7 +123,7 @@ set -e
 read -r old new ref
 context=$(mktemp -d)
 git archive "$new" | tar -x -C "$context"
-$DOCKER build -q -t shipgate-bench-floor "$context" >/dev/null
+$DOCKER build -q --label shipgate-bench-floor -t shipgate-bench-floor "$context" >/dev/null
 rm -rf "$context"
 container=$($DOCKER run -d --label shipgate-bench-floor -e PORT=8080 shipgate-bench-floor)
 address=$($DOCKER inspect -f '{{.NetworkSettings.IPAddress}}' "$container")

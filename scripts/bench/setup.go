@@ -153,7 +153,7 @@ func (b *bench) cleanUp(failed bool) {
 	} {
 		_, _ = b.output(ctx, b.dir, "sh", "-c", fmt.Sprintf(script, "dev.shipgate.data="+b.doctor.ServerID))
 	}
-	_, _ = b.output(ctx, b.dir, "sh", "-c", `docker ps -aq --filter label=shipgate-bench-floor | xargs -r docker rm -f; docker image rm -f shipgate-bench-floor`)
+	_, _ = b.output(ctx, b.dir, "sh", "-c", `docker ps -aq --filter label=shipgate-bench-floor | xargs -r docker rm -f; docker image ls -aq --filter label=shipgate-bench-floor | sort -u | xargs -r docker image rm -f`)
 	if !failed {
 		_ = os.RemoveAll(b.dir)
 	}
