@@ -21,12 +21,25 @@ if ! command -v dockerd >/dev/null; then
 	apt-get update -qq >/dev/null
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io iptables >/dev/null
 fi
-log=$(mktemp /tmp/dockerd-XXXXXX.log)
+# An engine that was killed leaves the numbers of its processes behind. Another process may have them by now, and then a new
+# engine would take itself for the second one.
+forget_dead() { # PIDFILE NAME
+	[ -f "$1" ] || return 0
+	[ "$(cat "/proc/$(cat "$1")/comm" 2>/dev/null)" = "$2" ] || rm -f "$1"
+}
+
+log=$(mktemp "${TMPDIR:-/tmp}/dockerd-XXXXXX.log")
 echo "engine: starting dockerd, log in $log" >&2
-setsid nohup dockerd >"$log" 2>&1 </dev/null &
-for _ in $(seq 300); do
-	answers && exit 0
-	sleep 0.1
+deadline=$((SECONDS + 60))
+while [ $SECONDS -lt $deadline ]; do
+	forget_dead /var/run/docker.pid dockerd
+	forget_dead /var/run/docker/containerd/containerd.pid containerd
+	setsid nohup dockerd >>"$log" 2>&1 </dev/null &
+	while kill -0 $! 2>/dev/null && [ $SECONDS -lt $deadline ]; do
+		answers && exit 0
+		sleep 0.1
+	done
+	sleep 1 # it ended at once: the remains of another one may still be going away
 done
-echo "engine: dockerd did not answer within 30 s; see $log" >&2
+echo "engine: dockerd did not answer within a minute; see $log" >&2
 exit 1
