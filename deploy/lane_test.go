@@ -364,7 +364,7 @@ func TestCloseLeavesWorkForTheNextProcess(t *testing.T) {
 				case <-time.After(time.Minute):
 					t.Fatal("Close waits for ever")
 				}
-				if left := ourGoroutines(); len(left) > 0 {
+				if left := leftGoroutines(); len(left) > 0 {
 					t.Errorf("left after Close: %s", left[0])
 				}
 				if now, err := s.store.Deployment(t.Context(), d.ID); err != nil || now.Step.Terminal() {

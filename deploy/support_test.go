@@ -37,15 +37,20 @@ func ourGoroutines() []string {
 	return ours
 }
 
+// leftGoroutines gives those that do not go away. One that has said it is done may still be on its last instruction.
+func leftGoroutines() []string {
+	left := ourGoroutines()
+	for deadline := time.Now().Add(10 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = ourGoroutines() {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return left
+}
+
 // checkGoroutines fails a test that leaves any of our goroutines behind. Not for tests that run beside others.
 func checkGoroutines(t *testing.T) {
 	t.Helper()
 	t.Cleanup(func() {
-		left := ourGoroutines()
-		for deadline := time.Now().Add(10 * time.Second); len(left) > 0 && time.Now().Before(deadline); left = ourGoroutines() {
-			time.Sleep(5 * time.Millisecond)
-		}
-		if len(left) > 0 {
+		if left := leftGoroutines(); len(left) > 0 {
 			t.Errorf("%d goroutines are left, such as\n%s", len(left), left[0])
 		}
 	})
