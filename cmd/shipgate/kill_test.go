@@ -44,7 +44,7 @@ func TestKilledServer(t *testing.T) {
 	} else {
 		t.Log(report)
 	}
-	t.Logf("longest time from restart to the verdict: %s", k.longest)
+	t.Logf("%d deployments were met; longest time from a restart to ready, with every deployment taken up: %s; to the verdict: %s", k.killed, k.slowestStart, k.longest)
 }
 
 // deployments is how many must have been met by a kill; a kill before a push was taken does not count.
@@ -54,9 +54,11 @@ const deployments = 20
 type killing struct {
 	server     *scriptServer
 	repository string
-	longest    time.Duration
-	killed     int
-	newestID   int64
+	longest    time.Duration // from a restart to the verdict: taking the deployment up, and what it needs itself
+
+	slowestStart time.Duration // of that, until every deployment was taken up: ready is said after it
+	killed       int
+	newestID     int64
 }
 
 func newKilling(t *testing.T, bin string) *killing {
@@ -107,6 +109,7 @@ func (k *killing) round(t *testing.T, round int, random *rand.Rand) {
 	if err := k.server.start(); err != nil {
 		t.Fatal(err)
 	}
+	k.slowestStart = max(k.slowestStart, time.Since(restarted))
 	newest := k.newest(t)
 	if err := k.server.await(strconv.FormatInt(newest.ID, 10), "done", "undone"); err != nil {
 		t.Fatalf("round %d, killed after %s: %v\nthe push said:\n%s", round, delay, err, output.String())
