@@ -67,23 +67,9 @@ func (a *attempt) useRelease(ctx context.Context, id int64) (err error) {
 	return err
 }
 
-// maskOf hides the app's secret values: whole, and line by line, as a log shows a key file. Very short ones would hide half
-// of every log. Longer ones come first, or one that another begins with would leave the rest of that in sight.
+// maskOf hides the app's secret values.
 func maskOf(env map[string]string) *strings.Replacer {
-	var secrets []string
-	for _, value := range env {
-		for _, secret := range append(strings.Split(value, "\n"), value) {
-			if secret = strings.TrimSpace(secret); len(secret) >= 8 {
-				secrets = append(secrets, secret)
-			}
-		}
-	}
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	var pairs []string
-	for _, secret := range secrets {
-		pairs = append(pairs, secret, "****")
-	}
-	return strings.NewReplacer(pairs...)
+	return store.MaskOf(slices.Collect(maps.Values(env))...)
 }
 
 // say adds one line to the history. It is not worth failing a deployment for.

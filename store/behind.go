@@ -24,7 +24,7 @@ func waitBehind(tx txContext, app, id int64, trigger Trigger) (active int64, err
 		return 0, err
 	}
 	decoded, err := DecodeConfig(source, []byte(config))
-	pushed := trigger == TriggerPush || trigger == TriggerWebhook
+	pushed := trigger == TriggerPush || trigger == TriggerWebhook || trigger == TriggerCaughtUp
 	if err != nil || decoded.Shared().OnPush != "cancel" || !pushed || step != StepQueued {
 		return active, err
 	}

@@ -25,19 +25,25 @@ type Config interface {
 
 // SharedConfig is what every source's blob may say.
 type SharedConfig struct {
-	RepoOwner      string       `json:"repo_owner,omitempty"`
-	RepoName       string       `json:"repo_name,omitempty"`
-	Branch         string       `json:"branch,omitempty"` // the deploy branch; empty: main, else master
-	DeployStrategy string       `json:"deploy_strategy,omitempty"`
-	OnPush         string       `json:"on_push,omitempty"` // "" queue behind a running build, "cancel" it
-	Port           int          `json:"port,omitempty"`
-	Healthcheck    *Healthcheck `json:"healthcheck,omitempty"`
-	Liveness       Duration     `json:"liveness,omitempty"` // window without a healthcheck; default 2s
-	Drain          Duration     `json:"drain,omitempty"`    // cap for requests in flight at a cutover; default 30s
-	Hold           Duration     `json:"hold,omitempty"`     // how long recreate parks requests; default 30s
-	StopGrace      Duration     `json:"stop_grace,omitempty"`
-	Volumes        []Volume     `json:"volumes,omitempty"`
-	Resources      Resources    `json:"resources,omitzero"`
+	RepoOwner      string `json:"repo_owner,omitempty"`
+	RepoName       string `json:"repo_name,omitempty"`
+	Branch         string `json:"branch,omitempty"` // the deploy branch; empty: main, else master
+	DeployStrategy string `json:"deploy_strategy,omitempty"`
+	OnPush         string `json:"on_push,omitempty"` // "" queue behind a running build, "cancel" it
+
+	Paths            []string `json:"paths,omitempty"`             // globs; a push from the forge deploys only when it changes a file that they match
+	PublicLogs       bool     `json:"public_logs,omitempty"`       // who follows the link of a commit status may read the page
+	GitHubDeployment bool     `json:"github_deployment,omitempty"` // also make a GitHub Deployment
+	Environment      string   `json:"environment,omitempty"`       // of the GitHub Deployment; default production
+
+	Port        int          `json:"port,omitempty"`
+	Healthcheck *Healthcheck `json:"healthcheck,omitempty"`
+	Liveness    Duration     `json:"liveness,omitempty"` // window without a healthcheck; default 2s
+	Drain       Duration     `json:"drain,omitempty"`    // cap for requests in flight at a cutover; default 30s
+	Hold        Duration     `json:"hold,omitempty"`     // how long recreate parks requests; default 30s
+	StopGrace   Duration     `json:"stop_grace,omitempty"`
+	Volumes     []Volume     `json:"volumes,omitempty"`
+	Resources   Resources    `json:"resources,omitzero"`
 }
 
 // Shared gives the shared part of any source's config.
@@ -142,11 +148,16 @@ func (c *SharedConfig) validateShared() error {
 	if (c.RepoOwner == "") != (c.RepoName == "") {
 		return errors.New("repo_owner and repo_name go together")
 	}
-	if c.RepoOwner != "" && !(repoPart.MatchString(c.RepoOwner) && repoPart.MatchString(c.RepoName)) {
-		return fmt.Errorf("%s/%s is not a repository name", c.RepoOwner, c.RepoName)
+	if repository, follows := c.Repository(); follows {
+		if err := ValidateRepository(repository); err != nil {
+			return err
+		}
 	}
 	if c.Branch != "" && (!branchName.MatchString(c.Branch) || strings.Contains(c.Branch, "..") || len(c.Branch) > 200) {
 		return fmt.Errorf("branch %q is not a branch name", c.Branch)
+	}
+	if err := c.validateForge(); err != nil {
+		return err
 	}
 	if c.OnPush != "" && c.OnPush != "cancel" {
 		return fmt.Errorf("on_push %q is unknown: leave it out or use cancel", c.OnPush)

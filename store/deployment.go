@@ -23,6 +23,7 @@ const (
 	TriggerAPI      Trigger = "api"
 	TriggerRollback Trigger = "rollback"
 	TriggerWebhook  Trigger = "webhook"
+	TriggerCaughtUp Trigger = "caught up" // found at the forge; no webhook told of it
 )
 
 // RefUpdate is a ref that moves once the deployment succeeded. An empty Old creates it, an empty New deletes it.

@@ -32,6 +32,7 @@ func (s *Store) Advance(ctx context.Context, d Deployment, to Step, change Chang
 	if decides := to == StepLive || to == StepUndoing || to == StepUndone; decides != (change.Verdict != "") {
 		return Deployment{}, fmt.Errorf("advance deployment %d to %s: verdict %q does not belong there", d.ID, to, change.Verdict)
 	}
+	change.Reason, change.Events = s.Masked(change.Reason), s.maskedEvents(change.Events)
 	var advanced Deployment
 	err := s.changeApp(ctx, d.App, func(tx txContext, app int64) error {
 		result, err := tx.exec(`UPDATE deployments SET step = ? WHERE id = ? AND step = ? AND strategy = ? AND started_at IS NOT NULL`,
@@ -49,6 +50,11 @@ func (s *Store) Advance(ctx context.Context, d Deployment, to Step, change Chang
 		if err := writeEvents(tx, d.ID, slices.Concat(change.Events, []Event{reached})); err != nil {
 			return err
 		}
+		if change.Verdict != "" && to != StepUndoing {
+			if err := announce(tx, d.ID); err != nil {
+				return err
+			}
+		}
 		advanced, err = readDeployment(tx, d.ID)
 		return err
 	})
@@ -56,6 +62,9 @@ func (s *Store) Advance(ctx context.Context, d Deployment, to Step, change Chang
 		return Deployment{}, err
 	}
 	s.watchers.wake(DeploymentTopic(d.ID))
+	if advanced.Verdict != "" {
+		s.watchers.wake(OutboxTopic)
+	}
 	return advanced, nil
 }
 

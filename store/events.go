@@ -9,6 +9,7 @@ import (
 
 // Log appends lines to a deployment's history. They survive the process at once and a power loss a little later.
 func (s *Store) Log(ctx context.Context, deployment int64, events ...Event) error {
+	events = s.maskedEvents(events)
 	err := s.transact(ctx, s.relaxed, func(tx *sql.Tx) error {
 		return writeEvents(txContext{ctx, tx}, deployment, events)
 	})

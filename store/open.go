@@ -24,6 +24,8 @@ type Store struct {
 	lock     *os.File
 	serverID string
 	seal     cipher.AEAD
+	signing  []byte // derived from the key that seals
+	hidden   hidden
 
 	writing sync.Mutex // one writer at a time, so that SQLite never has to make one wait by polling
 	write   *sql.DB    // synchronous=FULL: a commit has reached the disk
@@ -52,7 +54,7 @@ func Open(ctx context.Context, dir string) (*Store, error) {
 
 func (s *Store) open(ctx context.Context) error {
 	var err error
-	if s.seal, err = openKey(filepath.Join(s.dir, "secret.key")); err != nil {
+	if s.seal, s.signing, err = openKey(filepath.Join(s.dir, "secret.key")); err != nil {
 		return err
 	}
 	if err := s.createDatabase(); err != nil {

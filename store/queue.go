@@ -62,6 +62,7 @@ func (s *Store) Enqueue(ctx context.Context, request NewDeployment) (Deployment,
 		s.watchers.wake(DeploymentTopic(changed))
 	}
 	s.watchers.wake(QueueTopic)
+	s.watchers.wake(OutboxTopic)
 	return enqueued, nil
 }
 
@@ -133,7 +134,7 @@ func endQueued(tx txContext, id int64, verdict Verdict, reason string) error {
 	if err != nil {
 		return fmt.Errorf("end queued deployment: %w", err)
 	}
-	return writeEvents(tx, id, []Event{{Kind: string(verdict), Step: StepUndone, Text: reason}})
+	return errors.Join(writeEvents(tx, id, []Event{{Kind: string(verdict), Step: StepUndone, Text: reason}}), announce(tx, id))
 }
 
 func insertDeployment(tx txContext, app, id int64, request NewDeployment) error {
@@ -154,7 +155,7 @@ func insertDeployment(tx txContext, app, id int64, request NewDeployment) error 
 	if err != nil {
 		return fmt.Errorf("write deployment: %w", err)
 	}
-	return writeEvents(tx, id, []Event{{Kind: "queued", Step: StepQueued, Text: "asked for by " + string(request.Trigger)}})
+	return errors.Join(writeEvents(tx, id, []Event{{Kind: "queued", Step: StepQueued, Text: "asked for by " + string(request.Trigger)}}), announce(tx, id))
 }
 
 // Claim takes the oldest waiting deployment of an app out of the queue: the strategy is decided and what was live is
@@ -185,6 +186,9 @@ func (s *Store) Claim(ctx context.Context, app string) (claimed Deployment, foun
 	}
 	for _, id := range touched {
 		s.watchers.wake(DeploymentTopic(id))
+	}
+	if len(touched) > 0 {
+		s.watchers.wake(OutboxTopic) // some may have got a verdict
 	}
 	return claimed, claimed.ID != 0, nil
 }
@@ -259,6 +263,7 @@ func (s *Store) AskCancel(ctx context.Context, id int64) (Deployment, error) {
 		return Deployment{}, err
 	}
 	s.watchers.wake(DeploymentTopic(id))
+	s.watchers.wake(OutboxTopic)
 	return asked, nil
 }
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,8 +18,8 @@ import (
 	"unicode/utf8"
 )
 
-// openKey reads the 32 bytes that seal secrets with AES-256-GCM, making them on the first start.
-func openKey(file string) (cipher.AEAD, error) {
+// openKey reads the 32 bytes that seal secrets with AES-256-GCM, making them on the first start, and derives those that sign.
+func openKey(file string) (seal cipher.AEAD, signing []byte, err error) {
 	key, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		key = make([]byte, 32)
@@ -25,17 +27,20 @@ func openKey(file string) (cipher.AEAD, error) {
 		err = writeBytes(file, key)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open secret key: %w", err)
+		return nil, nil, fmt.Errorf("open secret key: %w", err)
 	}
 	if len(key) != 32 {
-		return nil, Problemf(CodeErrored, "%s has %d bytes, not 32", file, len(key)).
+		return nil, nil, Problemf(CodeErrored, "%s has %d bytes, not 32", file, len(key)).
 			WithHint("put back the key from your backup; without it the stored env cannot be read")
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, fmt.Errorf("use secret key: %w", err)
+		return nil, nil, fmt.Errorf("use secret key: %w", err)
 	}
-	return cipher.NewGCM(block)
+	seal, err = cipher.NewGCM(block)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte("signing"))
+	return seal, mac.Sum(nil), err
 }
 
 func writeBytes(file string, content []byte) error {

@@ -94,6 +94,15 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (Token, error) 
 	return token, nil
 }
 
+// TokenByID finds a token that is still valid, for a session that was opened with it.
+func (s *Store) TokenByID(ctx context.Context, id int64) (Token, error) {
+	token, err := scanToken(s.read.QueryRowContext(ctx, selectTokens+`WHERE id = ?`, id))
+	if errors.Is(err, sql.ErrNoRows) || (err == nil && !token.ExpiresAt.IsZero() && time.Now().After(token.ExpiresAt)) {
+		return Token{}, Problemf(CodeUnauthorised, "the token of this session is not valid any more").WithHint("sign in again")
+	}
+	return token, err
+}
+
 // noteUse records the last use, to the minute: a push makes several requests.
 func (s *Store) noteUse(ctx context.Context, token Token) error {
 	now := time.Now()

@@ -66,7 +66,7 @@ func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 			return l.logs(ctx, container, tail, follow, write)
 		},
 		Doctor: func(context.Context) Report {
-			return Report{ServerID: opened.ServerID(), Findings: []Finding{{Level: "ok", Text: "all is well"}}}
+			return Report{ServerID: opened.ServerID(), Findings: []store.Finding{{Level: "ok", Text: "all is well"}}}
 		},
 		Destroyed: func(_ context.Context, app string, withData bool) error {
 			if withData {

@@ -34,18 +34,11 @@ type Repositories interface {
 // Logs writes the lines of a running container.
 type Logs func(ctx context.Context, container string, tail int, follow bool, write func(line string)) error
 
-// Finding is one line of the doctor's report.
-type Finding struct {
-	Level string `json:"level"` // ok, warn or fail
-	Text  string `json:"text"`
-	Hint  string `json:"hint,omitempty"`
-}
-
 // Report is what the doctor found.
 type Report struct {
-	ServerID string    `json:"server_id"`
-	ProxyPID int       `json:"proxy_pid"`
-	Findings []Finding `json:"findings"`
+	ServerID string          `json:"server_id"`
+	ProxyPID int             `json:"proxy_pid"`
+	Findings []store.Finding `json:"findings"`
 }
 
 // Options are the collaborators of the API.

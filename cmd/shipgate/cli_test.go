@@ -362,8 +362,8 @@ func TestDoctorWithoutServer(t *testing.T) {
 }
 
 func TestDoctorLevels(t *testing.T) {
-	for level, code := range map[string]int{levelOK: 0, levelWarn: 0, levelFail: exitFailed} {
-		report := map[string]any{"findings": []map[string]string{{"level": levelOK, "text": "a"}, {"level": level, "text": "b", "hint": "c"}}}
+	for level, code := range map[string]int{store.LevelOK: 0, store.LevelWarn: 0, store.LevelFail: exitFailed} {
+		report := map[string]any{"findings": []map[string]string{{"level": store.LevelOK, "text": "a"}, {"level": level, "text": "b", "hint": "c"}}}
 		f := newFakeServer(t, map[string]http.HandlerFunc{"GET /api/v1/doctor": reply(200, report)})
 		got := shipgate(t.Context(), f.env(), "", "doctor")
 		if want := fmt.Sprintf("ok    a\n%-5s b\n      hint: c\n", level); got.code != code || got.stdout != want {
@@ -379,10 +379,10 @@ func TestDoctorLevels(t *testing.T) {
 func TestClocks(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for engine, level := range map[string]string{
-		now.Add(4 * time.Second).Format(time.RFC3339Nano):         levelOK,
-		now.Add(-time.Minute).Format(time.RFC3339Nano):            levelWarn,
-		now.Add(time.Hour).Format(time.RFC3339Nano):               levelWarn,
-		now.In(time.FixedZone("", 7200)).Format(time.RFC3339Nano): levelOK,
+		now.Add(4 * time.Second).Format(time.RFC3339Nano):         store.LevelOK,
+		now.Add(-time.Minute).Format(time.RFC3339Nano):            store.LevelWarn,
+		now.Add(time.Hour).Format(time.RFC3339Nano):               store.LevelWarn,
+		now.In(time.FixedZone("", 7200)).Format(time.RFC3339Nano): store.LevelOK,
 		"": "",
 	} {
 		found := ""

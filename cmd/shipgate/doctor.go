@@ -18,28 +18,21 @@ import (
 	"github.com/shipgate/shipgate/web"
 )
 
-// The levels of a finding.
-const (
-	levelOK   = "ok"
-	levelWarn = "warn"
-	levelFail = "fail"
-)
-
 const (
 	doctorPatience = 10 * time.Second
 	clockTolerance = 5 * time.Second
 )
 
 // finding says that something is well, or what is wrong with it and what to do.
-func finding(well string, err error) web.Finding {
+func finding(well string, err error) store.Finding {
 	problem, known := store.AsProblem(err)
 	switch {
 	case err == nil:
-		return web.Finding{Level: levelOK, Text: well}
+		return store.Finding{Level: store.LevelOK, Text: well}
 	case known:
-		return web.Finding{Level: levelFail, Text: problem.Message, Hint: problem.Hint}
+		return store.Finding{Level: store.LevelFail, Text: problem.Message, Hint: problem.Hint}
 	}
-	return web.Finding{Level: levelFail, Text: err.Error()}
+	return store.Finding{Level: store.LevelFail, Text: err.Error()}
 }
 
 // surroundings are the services that can be examined while no server runs.
@@ -91,30 +84,30 @@ func poolText(pool store.AddressPool) string {
 }
 
 // examineEngine compares its clock with ours, too: logs and certificates make no sense when they differ.
-func (s *services) examineEngine(ctx context.Context) []web.Finding {
+func (s *services) examineEngine(ctx context.Context) []store.Finding {
 	if err := s.engine.Ping(ctx); err != nil {
-		return []web.Finding{finding("", err)}
+		return []store.Finding{finding("", err)}
 	}
 	info, err := s.docker.Info(ctx)
 	if err != nil {
-		return []web.Finding{finding("", fmt.Errorf("ask Docker engine about itself: %w", err))}
+		return []store.Finding{finding("", fmt.Errorf("ask Docker engine about itself: %w", err))}
 	}
 	answers := finding(fmt.Sprintf("Docker engine %s answers (%s, %s)", info.ServerVersion, info.OperatingSystem, info.Architecture), nil)
-	return append([]web.Finding{answers}, examineClock(info.SystemTime, time.Now())...)
+	return append([]store.Finding{answers}, examineClock(info.SystemTime, time.Now())...)
 }
 
 // examineClock finds nothing where the engine does not tell its time.
-func examineClock(engine string, now time.Time) []web.Finding {
+func examineClock(engine string, now time.Time) []store.Finding {
 	theirs, err := time.Parse(time.RFC3339Nano, engine)
 	if err != nil {
 		return nil
 	}
 	ahead := theirs.Sub(now).Round(time.Second)
 	if ahead.Abs() <= clockTolerance {
-		return []web.Finding{{Level: levelOK, Text: "the clocks of server and engine agree"}}
+		return []store.Finding{{Level: store.LevelOK, Text: "the clocks of server and engine agree"}}
 	}
-	return []web.Finding{{
-		Level: levelWarn, Text: fmt.Sprintf("the engine's clock differs from the server's by %s", ahead), Hint: "timedatectl set-ntp true, on both machines",
+	return []store.Finding{{
+		Level: store.LevelWarn, Text: fmt.Sprintf("the engine's clock differs from the server's by %s", ahead), Hint: "timedatectl set-ntp true, on both machines",
 	}}
 }
 

@@ -27,7 +27,7 @@ func (c *cli) doctorCommand() *cobra.Command {
 			if err := c.print(report, func(w io.Writer) { showFindings(w, report.Findings) }); err != nil {
 				return err
 			}
-			if slices.ContainsFunc(report.Findings, func(f web.Finding) bool { return f.Level == levelFail }) {
+			if slices.ContainsFunc(report.Findings, func(f store.Finding) bool { return f.Level == store.LevelFail }) {
 				return verdictError{store.Failed}
 			}
 			return nil
@@ -35,7 +35,7 @@ func (c *cli) doctorCommand() *cobra.Command {
 	}
 }
 
-func showFindings(w io.Writer, findings []web.Finding) {
+func showFindings(w io.Writer, findings []store.Finding) {
 	for _, finding := range findings {
 		fmt.Fprintf(w, "%-5s %s\n", finding.Level, finding.Text)
 		if finding.Hint != "" {
@@ -48,7 +48,7 @@ func showFindings(w io.Writer, findings []web.Finding) {
 func (c *cli) examineWithoutServer(ctx context.Context, silence error) (web.Report, error) {
 	down := finding("the server answers", silence)
 	if c.dataDir == "" {
-		return web.Report{Findings: []web.Finding{down}}, nil
+		return web.Report{Findings: []store.Finding{down}}, nil
 	}
 	down.Hint = "shipgate serve --data " + c.dataDir
 	s, err := c.surroundings()
