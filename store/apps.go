@@ -235,6 +235,10 @@ func collect[T any](ctx context.Context, db *sql.DB, scan func(scanner) (T, erro
 	if err != nil {
 		return nil, fmt.Errorf("query: %w", err)
 	}
+	return collected(rows, scan)
+}
+
+func collected[T any](rows *sql.Rows, scan func(scanner) (T, error)) ([]T, error) {
 	defer rows.Close()
 	all := []T{}
 	for rows.Next() {

@@ -60,41 +60,72 @@ type Post struct {
 func (p Post) Context() string { return "shipgate/" + p.App }
 
 // announce puts into the outbox what the forge is to know of a deployment as it is now. It is called in the transaction
-// that makes it so. With a verdict, what has not been told yet is not worth telling any more.
+// that makes it so. With a verdict, what has not been told yet is not worth telling any more. What was told once is brought
+// to its end at the same place, whatever the app says meanwhile.
 func announce(tx txContext, id int64) error {
 	d, err := readDeployment(tx, id)
 	if err != nil {
 		return err
 	}
-	app, err := scanApp(tx.row(selectApps+`WHERE name = ?`, d.App))
+	posts, err := announced(tx, id)
 	if err != nil {
 		return err
 	}
+	if len(posts) == 0 {
+		if posts, err = announcements(tx, d); err != nil {
+			return err
+		}
+	}
+	for _, post := range posts {
+		post.Verdict, post.Reason = d.Verdict, d.Reason
+		if d.Verdict != "" {
+			post.Took = d.FinishedAt.Sub(d.CreatedAt)
+		}
+		if err := insertPost(tx, post); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// announced gives the first post of each kind that was made for the deployment.
+func announced(tx txContext, id int64) ([]Post, error) {
+	rows, err := tx.tx.QueryContext(tx.ctx, selectPosts+`WHERE o.deployment = ? AND o.id IN
+		(SELECT min(p.id) FROM outbox p WHERE p.deployment = o.deployment GROUP BY p.kind) ORDER BY o.id`, id)
+	if err != nil {
+		return nil, fmt.Errorf("find earlier posts: %w", err)
+	}
+	return collected(rows, scanPost)
+}
+
+// announcements says where a deployment is to be announced: nowhere, when its app follows no repository.
+func announcements(tx txContext, d Deployment) ([]Post, error) {
+	app, err := scanApp(tx.row(selectApps+`WHERE name = ?`, d.App))
+	if err != nil {
+		return nil, err
+	}
 	config, err := DecodeConfig(app.Source, app.Config)
 	if err != nil {
-		return nil // an app that cannot be understood follows nothing
+		return nil, nil // an app that cannot be understood follows nothing
 	}
 	shared := config.Shared()
 	repository, follows := shared.Repository()
 	if !follows || ValidateCommitID(d.SHA) != nil {
-		return nil
+		return nil, nil
 	}
-	post := Post{
-		Kind: PostStatus, App: d.App, Deployment: d.ID, Trigger: d.Trigger, Repository: repository, SHA: d.SHA,
-		Environment: shared.environment(), Verdict: d.Verdict, Reason: d.Reason, PublicLogs: shared.PublicLogs,
+	status := Post{
+		Kind: PostStatus, Lane: strings.ToLower("status " + repository.String() + " " + d.SHA + " " + d.App), App: d.App, Deployment: d.ID,
+		Trigger: d.Trigger, Repository: repository, SHA: d.SHA, Environment: shared.environment(), PublicLogs: shared.PublicLogs,
 	}
 	if len(app.Hosts) > 0 {
-		post.Host = app.Hosts[0]
+		status.Host = app.Hosts[0]
 	}
-	if d.Verdict != "" {
-		post.Took = d.FinishedAt.Sub(d.CreatedAt)
+	if !shared.GitHubDeployment {
+		return []Post{status}, nil
 	}
-	post.Lane = strings.ToLower("status " + repository.String() + " " + d.SHA + " " + d.App)
-	if err := insertPost(tx, post); err != nil || !shared.GitHubDeployment {
-		return err
-	}
-	post.Kind, post.Lane = PostDeployment, "deployment "+itoa(d.ID)
-	return insertPost(tx, post)
+	deployment := status
+	deployment.Kind, deployment.Lane = PostDeployment, "deployment "+itoa(d.ID)
+	return []Post{status, deployment}, nil
 }
 
 func insertPost(tx txContext, p Post) error {
