@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +44,10 @@ type GitHub struct {
 	Options
 	base string // the public address of this server, without a slash at the end
 
+	held      holder
+	connected chan struct{}    // holds a token after each Connect
+	now       func() time.Time // another one in tests
+
 	work sync.WaitGroup
 	stop context.CancelFunc
 }
@@ -55,14 +60,20 @@ func New(options Options) *GitHub {
 	if options.CatchUpEvery == 0 {
 		options.CatchUpEvery = catchUpEvery
 	}
-	return &GitHub{Options: options}
+	if options.Transport == nil {
+		options.Transport = http.DefaultTransport.(*http.Transport).Clone() // its idle connections are ours to close
+	}
+	return &GitHub{Options: options, connected: make(chan struct{}, 1), now: time.Now}
 }
 
 // Start takes up what waits, in the outbox and among the deliveries, and looks for pushes that no webhook told of. Base is
 // the public address of this server.
 func (g *GitHub) Start(base string) error {
 	ctx, stop := context.WithCancel(context.Background())
-	g.base, g.stop = base, stop
+	g.base, g.stop = strings.TrimRight(base, "/"), stop
+	if _, err := g.access(ctx); err != nil {
+		g.Logger.Warn("GitHub stays unconnected", "error", err) // the doctor says what to do
+	}
 	g.work.Go(func() { g.runOutbox(ctx) })
 	g.work.Go(func() { g.runDeliveries(ctx) })
 	g.work.Go(func() { g.runCatchUp(ctx) })
@@ -75,5 +86,8 @@ func (g *GitHub) Close() error {
 		g.stop()
 	}
 	g.work.Wait()
+	if idle, ok := g.Transport.(interface{ CloseIdleConnections() }); ok {
+		idle.CloseIdleConnections()
+	}
 	return nil
 }
