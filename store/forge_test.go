@@ -125,13 +125,14 @@ func TestDeliveries(t *testing.T) {
 	if !must[bool](t)(s.HasDelivery(t.Context(), "g1")) || must[bool](t)(s.HasDelivery(t.Context(), "g3")) {
 		t.Error("which deliveries are there is wrong")
 	}
+	must[bool](t)(s.ReceiveDelivery(t.Context(), Delivery{GUID: "g4", Event: "push", Body: []byte("waits")}))
 	future := time.Now().Add(time.Hour)
 	check(t, s.PruneDeliveries(t.Context(), future, time.Now().Add(-time.Hour)))
-	if got := must[string](t)(query(t, s.read, `SELECT sum(length(body)) || ' in ' || count(*) FROM deliveries`), nil); got != "0 in 2" {
+	if got := must[string](t)(query(t, s.read, `SELECT sum(length(body)) || ' in ' || count(*) FROM deliveries`), nil); got != "5 in 3" {
 		t.Errorf("after forgetting the bodies: %s", got)
 	}
 	check(t, s.PruneDeliveries(t.Context(), future, future))
-	if got := must[[]Delivery](t)(s.Deliveries(t.Context(), 10)); len(got) != 0 {
+	if got := must[[]Delivery](t)(s.Deliveries(t.Context(), 10)); len(got) != 1 || got[0].GUID != "g4" {
 		t.Errorf("after forgetting all: %+v", got)
 	}
 }

@@ -261,3 +261,59 @@ func TestAnnounceAgain(t *testing.T) {
 		t.Errorf("on an ended context: %v", err)
 	}
 }
+
+// Whatever puts something into the outbox, or lets the next of a lane go, wakes who sends it.
+func TestOutboxWakes(t *testing.T) {
+	s := newStore(t)
+	followingApp(t, s, "web")
+	enqueueSHA(t, s, "web", anySHA)
+	running, _, err := s.Claim(t.Context(), "web")
+	check(t, err)
+	waiting := enqueueSHA(t, s, "web", anySHA)
+	for _, one := range []struct {
+		what string
+		do   func() error
+	}{
+		{"a cancellation", func() error { _, err := s.AskCancel(t.Context(), waiting.ID); return err }},
+		{"a verdict", func() error {
+			undoing, err := s.Advance(t.Context(), running, StepUndoing, Change{Verdict: Failed})
+			check(t, err)
+			_, err = s.Advance(t.Context(), undoing, StepUndone, Change{Verdict: Failed})
+			return err
+		}},
+		{"the end of a post", func() error { return s.EndPost(t.Context(), due(t, s)[0], Refused, "") }},
+		{"a new announcement", func() error { return s.Announce(t.Context(), running.ID) }},
+		{"new credentials", func() error { return s.RetryRefusedPosts(t.Context(), time.Time{}) }},
+		{"another deployment", func() error { enqueueSHA(t, s, "web", anySHA); return nil }},
+		{"one that is no use", func() error {
+			broken := enqueueSHA(t, s, "web", anySHA)
+			_, err := s.write.Exec(`UPDATE apps SET config = json_set(config, '$.port', 99999)`)
+			check(t, err)
+			changed, stop := s.Watch(OutboxTopic)
+			defer stop()
+			_, _, err = s.Claim(t.Context(), "web")
+			check(t, err)
+			woken(t, changed, "the outbox by the claim of "+itoa(broken.ID))
+			_, err = s.write.Exec(`UPDATE apps SET config = json_remove(config, '$.port')`)
+			return err
+		}},
+	} {
+		changed, stop := s.Watch(OutboxTopic)
+		check(t, one.do())
+		woken(t, changed, "the outbox by "+one.what)
+		stop()
+	}
+}
+
+func TestAttemptsAreCounted(t *testing.T) {
+	s := newStore(t)
+	followingApp(t, s, "web")
+	enqueueSHA(t, s, "web", anySHA)
+	for n := range 2 {
+		post := due(t, s)[0]
+		if post.Attempts != n {
+			t.Errorf("%d attempts, want %d", post.Attempts, n)
+		}
+		check(t, s.BeginPost(t.Context(), post.ID))
+	}
+}

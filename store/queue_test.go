@@ -275,3 +275,15 @@ func TestCancelWhatWaits(t *testing.T) {
 	_, err := s.AskCancel(t.Context(), 999)
 	wantProblem(t, err, CodeNotFound, "999")
 }
+
+func TestOnPushCancelIsForPushes(t *testing.T) {
+	for trigger, cancels := range map[Trigger]bool{TriggerPush: true, TriggerWebhook: true, TriggerCaughtUp: true, TriggerAPI: false, TriggerRollback: false} {
+		s := newStore(t)
+		must[App](t)(s.CreateApp(t.Context(), App{Name: "eager", Source: SourceDockerfile, Config: []byte(`{"on_push":"cancel"}`)}))
+		building := claimed(t, s, "eager")
+		must[Deployment](t)(s.Enqueue(t.Context(), NewDeployment{App: "eager", Trigger: trigger}))
+		if got := must[Deployment](t)(s.Deployment(t.Context(), building.ID)); got.CancelAsked != cancels {
+			t.Errorf("%s: asked to cancel what builds: %v", trigger, got.CancelAsked)
+		}
+	}
+}
