@@ -123,8 +123,10 @@ func (a *access) do(ctx context.Context, client *gh.Client, method, path string,
 	return a.classified(err)
 }
 
+// classified takes 202 for an answer as good as any.
 func (a *access) classified(err error) error {
-	if err == nil {
+	var accepted *gh.AcceptedError
+	if err == nil || errors.As(err, &accepted) {
 		return nil
 	}
 	return classify(err, a.now())
@@ -187,7 +189,7 @@ type trouble struct {
 	kind    troubleKind
 	status  int       // 0: there was no answer
 	until   time.Time // before then another try makes no sense; zero: not said
-	message string    // GitHub's, one line
+	message string    // GitHub's own words; see said
 	cause   error
 }
 
@@ -207,7 +209,7 @@ func classify(err error, now time.Time) *trouble {
 		return known
 	}
 	response, message, counted := answerOf(err)
-	t := &trouble{message: oneLine(message, 300), cause: err}
+	t := &trouble{message: message, cause: err}
 	if response != nil {
 		t.status = response.StatusCode
 	}

@@ -46,7 +46,8 @@ type GitHub struct {
 
 	held      holder
 	connected chan struct{}    // holds a token after each Connect
-	now       func() time.Time // another one in tests
+	now       func() time.Time // this and the next are others in tests
+	backoff   func(attempts int) time.Duration
 
 	work sync.WaitGroup
 	stop context.CancelFunc
@@ -63,7 +64,7 @@ func New(options Options) *GitHub {
 	if options.Transport == nil {
 		options.Transport = http.DefaultTransport.(*http.Transport).Clone() // its idle connections are ours to close
 	}
-	return &GitHub{Options: options, connected: make(chan struct{}, 1), now: time.Now}
+	return &GitHub{Options: options, connected: make(chan struct{}, 1), now: time.Now, backoff: backoff}
 }
 
 // Start takes up what waits, in the outbox and among the deliveries, and looks for pushes that no webhook told of. Base is

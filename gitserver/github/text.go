@@ -23,13 +23,16 @@ func oneLine(text string, most int) string {
 	return string([]rune(text)[:most-1]) + "…"
 }
 
+// said gives GitHub's words as they may be shown. What is secret goes first: cut in two it would not be known any more.
+func (g *GitHub) said(t *trouble) string { return oneLine(g.Store.Masked(t.Error()), 300) }
+
 // problem says to a user what GitHub had against something.
 func (g *GitHub) problem(err error, what string) error {
 	if isProblem(err) {
 		return err
 	}
 	t := classify(err, g.now())
-	said := g.Store.Masked(t.Error())
+	said := g.said(t)
 	switch {
 	case t.kind == limited:
 		return store.Problemf(store.CodeUnreachable, "%s: GitHub wants a pause until %s: %s", what, t.until.UTC().Format("15:04:05 UTC"), said).
