@@ -45,7 +45,7 @@ type access struct {
 
 func (g *GitHub) newAccess(kept store.ForgeAccess) *access {
 	return &access{
-		ForgeAccess: kept, http: newHTTPClient(g.Transport), hide: g.Store.Hide, now: g.now,
+		ForgeAccess: kept, http: newHTTPClient(g.Transport, g.timeout), hide: g.Store.Hide, now: g.now,
 		clients: map[string]*gh.Client{}, installations: map[string]int64{}, minted: map[string]minted{},
 	}
 }
@@ -141,8 +141,8 @@ func withToken(ctx context.Context, token string) context.Context {
 
 var errRedirect = errors.New("GitHub sends us elsewhere")
 
-func newHTTPClient(transport http.RoundTripper) *http.Client {
-	return &http.Client{Timeout: callTimeout, Transport: courier{transport}, CheckRedirect: checkRedirect}
+func newHTTPClient(transport http.RoundTripper, timeout time.Duration) *http.Client {
+	return &http.Client{Timeout: timeout, Transport: courier{transport}, CheckRedirect: checkRedirect}
 }
 
 // checkRedirect follows only to the same place with the same method: a token goes nowhere else, and a POST that became a

@@ -48,6 +48,7 @@ type GitHub struct {
 	connected chan struct{}    // holds a token after each Connect
 	now       func() time.Time // this and the next are others in tests
 	backoff   func(attempts int) time.Duration
+	timeout   time.Duration // of one call
 
 	work sync.WaitGroup
 	stop context.CancelFunc
@@ -64,7 +65,7 @@ func New(options Options) *GitHub {
 	if options.Transport == nil {
 		options.Transport = http.DefaultTransport.(*http.Transport).Clone() // its idle connections are ours to close
 	}
-	return &GitHub{Options: options, connected: make(chan struct{}, 1), now: time.Now, backoff: backoff}
+	return &GitHub{Options: options, connected: make(chan struct{}, 1), now: time.Now, backoff: backoff, timeout: callTimeout}
 }
 
 // Start takes up what waits, in the outbox and among the deliveries, and looks for pushes that no webhook told of. Base is
