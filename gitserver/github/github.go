@@ -50,6 +50,9 @@ type GitHub struct {
 	backoff   func(attempts int) time.Duration
 	timeout   time.Duration // of one call
 
+	turns     turns
+	workedOff chan struct{} // closed once no delivery is left that an earlier process could have worked on
+
 	work sync.WaitGroup
 	stop context.CancelFunc
 }
@@ -65,7 +68,10 @@ func New(options Options) *GitHub {
 	if options.Transport == nil {
 		options.Transport = http.DefaultTransport.(*http.Transport).Clone() // its idle connections are ours to close
 	}
-	return &GitHub{Options: options, connected: make(chan struct{}, 1), now: time.Now, backoff: backoff, timeout: callTimeout}
+	return &GitHub{
+		Options: options, connected: make(chan struct{}, 1), now: time.Now, backoff: backoff, timeout: callTimeout,
+		workedOff: make(chan struct{}),
+	}
 }
 
 // Start takes up what waits, in the outbox and among the deliveries, and looks for pushes that no webhook told of. Base is
