@@ -106,7 +106,7 @@ func (i *intake) begin(ctx context.Context, d store.Delivery) {
 			<-before
 		}
 		i.slots <- struct{}{}
-		err := i.work(ctx, d)
+		err := i.workOn(ctx, d)
 		<-i.slots
 		close(w.end)
 		if err != nil && ctx.Err() == nil {
@@ -148,9 +148,9 @@ func repositoryKey(d store.Delivery) string {
 	return fmt.Sprint(p.Repository.ID)
 }
 
-// work finds out what a delivery means and records what came of it. Where that is not all of it yet, it is worked on again
+// workOn finds out what a delivery means and records what came of it. Where that is not all of it yet, it is worked on again
 // for up to a day, which changes nothing for the apps that are done with it.
-func (g *GitHub) work(ctx context.Context, d store.Delivery) error {
+func (g *GitHub) workOn(ctx context.Context, d store.Delivery) error {
 	if ctx.Err() != nil {
 		return nil
 	}
