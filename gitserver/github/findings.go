@@ -21,8 +21,8 @@ const (
 	mostUndelivered = 20
 )
 
-// followed is a repository with what its apps want of it.
-type followed struct {
+// need is a repository with what its apps want of it.
+type need struct {
 	store.Repository
 	deployments bool
 }
@@ -31,7 +31,7 @@ type followed struct {
 func (g *GitHub) Findings(ctx context.Context) []store.Finding {
 	ctx, stop := context.WithTimeout(ctx, examination)
 	defer stop()
-	repositories, err := g.followed(ctx)
+	repositories, err := g.needs(ctx)
 	a, accessErr := g.access(ctx)
 	if err := errors.Join(err, accessErr); err != nil {
 		return []store.Finding{fail(hintOf(err, "shipgate github connect"), "GitHub: %s", g.Store.Masked(err.Error()))}
@@ -81,13 +81,13 @@ func unconnected(repositories int) []store.Finding {
 	return []store.Finding{warn("shipgate github connect", "GitHub is not connected, and apps follow %d of its repositories", repositories)}
 }
 
-// followed lists the repositories that apps follow, once each.
-func (g *GitHub) followed(ctx context.Context) ([]followed, error) {
+// needs lists the repositories that apps follow, once each.
+func (g *GitHub) needs(ctx context.Context) ([]need, error) {
 	apps, err := g.Store.Apps(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var all []followed
+	var all []need
 	for _, app := range apps {
 		config, err := store.DecodeConfig(app.Source, app.Config)
 		if err != nil {
@@ -97,9 +97,9 @@ func (g *GitHub) followed(ctx context.Context) ([]followed, error) {
 		if !follows {
 			continue
 		}
-		i := slices.IndexFunc(all, func(f followed) bool { return f.Same(repository) })
+		i := slices.IndexFunc(all, func(n need) bool { return n.Same(repository) })
 		if i < 0 {
-			i, all = len(all), append(all, followed{Repository: repository})
+			i, all = len(all), append(all, need{Repository: repository})
 		}
 		all[i].deployments = all[i].deployments || config.Shared().GitHubDeployment
 	}
@@ -182,7 +182,7 @@ func (g *GitHub) undelivered(ctx context.Context) []store.Finding {
 }
 
 // examineRepository says whether we may do there what its apps want.
-func (g *GitHub) examineRepository(ctx context.Context, a *access, repository followed) []store.Finding {
+func (g *GitHub) examineRepository(ctx context.Context, a *access, repository need) []store.Finding {
 	if a.Kind == store.AccessApp {
 		return []store.Finding{g.examineInstallation(ctx, a, repository)}
 	}
@@ -201,7 +201,7 @@ func (g *GitHub) examineRepository(ctx context.Context, a *access, repository fo
 	return []store.Finding{ok("the token may set commit statuses in %s", repository), g.examineHooks(ctx, a, repository)}
 }
 
-func (g *GitHub) examineInstallation(ctx context.Context, a *access, repository followed) store.Finding {
+func (g *GitHub) examineInstallation(ctx context.Context, a *access, repository need) store.Finding {
 	var answer struct {
 		Permissions map[string]string `json:"permissions"`
 		SuspendedAt *time.Time        `json:"suspended_at"`
@@ -257,7 +257,7 @@ type hook struct {
 	} `json:"last_response"`
 }
 
-func (g *GitHub) examineHooks(ctx context.Context, a *access, repository followed) store.Finding {
+func (g *GitHub) examineHooks(ctx context.Context, a *access, repository need) store.Finding {
 	settings := fmt.Sprintf("%s/%s/settings/hooks", a.WebURL, repository)
 	var hooks []hook
 	err := a.do(withToken(ctx, a.Token), a.client("doctor"), http.MethodGet, "repos/"+repository.String()+"/hooks?per_page=100", nil, &hooks)

@@ -109,7 +109,7 @@ func (o *office) app(name, more string) {
 // open makes a GitHub that tries again soon.
 func (o *office) open() *GitHub {
 	hub := New(Options{
-		Store: o.store, URL: func(host string) string { return "https://" + host },
+		Store: o.store, Repositories: absent{}, URL: func(host string) string { return "https://" + host },
 		Logger: slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	hub.base = testBase
@@ -253,4 +253,19 @@ func (o *office) asText(value any) string {
 	text, err := json.Marshal(value)
 	o.check(err)
 	return string(text)
+}
+
+// absent is a git side that has nothing and cannot be reached.
+type absent struct{}
+
+var errAbsent = store.Problemf(store.CodeUnreachable, "nothing is here")
+
+func (absent) Fetch(context.Context, string, string) (bool, error)        { return false, errAbsent }
+func (absent) RemoteHead(context.Context, string, string) (string, error) { return "", errAbsent }
+func (absent) Message(context.Context, string, string) (string, error)    { return "", errAbsent }
+func (absent) Follows(context.Context, store.App, string) (branch, tip string, err error) {
+	return "", "", errAbsent
+}
+func (absent) Changed(context.Context, string, string, string, func(string) bool) (bool, error) {
+	return false, errAbsent
 }
