@@ -100,6 +100,9 @@ func TestDeploymentsOutlastFaults(t *testing.T) {
 			o := newOffice(t, `,"github_deployment":true,"environment":"staging"`)
 			o.connectApp()
 			o.fake.FailNext("POST /repos/*/*/deployments", fault, fault)
+			if !fault.AfterWork { // a status that got through is told once more
+				o.fake.FailNext("POST /repos/*/*/deployments/*/statuses", fault)
+			}
 			d := o.enqueue("hello", store.TriggerWebhook, o.sha)
 			o.start()
 			o.settled(d)
@@ -138,13 +141,14 @@ func TestAVerdictFindsTheDeploymentOfALostPendingPost(t *testing.T) {
 	}
 }
 
-func TestRefusalsEndInOneNote(t *testing.T) {
+// finalFaults are what GitHub can say once and for all.
+func finalFaults() map[string]func(o *office) githubtest.Fault {
 	stranger := func(o *office) string {
 		address, err := o.fake.Stranger()
 		o.check(err)
 		return address
 	}
-	for name, fault := range map[string]func(o *office) githubtest.Fault{
+	return map[string]func(o *office) githubtest.Fault{
 		"404": func(*office) githubtest.Fault { return githubtest.Refusal(404, "Not Found") },
 		"403": func(*office) githubtest.Fault {
 			return githubtest.Refusal(403, "Resource not accessible by integration")
@@ -158,34 +162,48 @@ func TestRefusalsEndInOneNote(t *testing.T) {
 		"301 to the very same URL": func(o *office) githubtest.Fault {
 			return githubtest.Redirect(301, o.fake.APIURL()+"/repos/octocat/hello/statuses/"+o.sha)
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := newOffice(t, "")
-			o.connectApp()
-			f := fault(o)
-			o.fake.FailNext("POST /repos/*/*/statuses/*", f, f)
-			d := o.enqueue("hello", store.TriggerWebhook, o.sha)
-			o.start()
-			posts := o.settled(d)
-			if posts[0].Outcome != store.Refused || posts[0].Attempts != 1 || posts[0].Answer == "" {
-				t.Errorf("ended %s after %d attempts: %s", posts[0].Outcome, posts[0].Attempts, posts[0].Answer)
-			}
-			o.decide("hello", store.Failed, "no")
-			posts = o.settled(d)
-			if posts[1].Outcome != store.Refused {
-				t.Errorf("ended %s: %s", posts[1].Outcome, posts[1].Answer)
-			}
-			notes := o.notes(d)
-			if len(notes) != 1 || !strings.Contains(notes[0], "shipgate/hello") || !strings.Contains(notes[0], "shipgate doctor") || !strings.Contains(notes[0], posts[0].Answer) {
-				t.Errorf("notes %q", notes)
-			}
-			if went := o.fake.Elsewhere(); len(went) != 0 {
-				t.Errorf("another host got %+v", went)
-			}
-			if o.states() != "" {
-				t.Errorf("states: %s", o.states())
-			}
-		})
+	}
+}
+
+func TestRefusalsEndInOneNote(t *testing.T) {
+	for name, fault := range finalFaults() {
+		for _, c := range []struct{ config, pattern, noun string }{
+			{"", "POST /repos/*/*/statuses/*", "commit status shipgate/hello"},
+			{`,"github_deployment":true`, "POST /repos/*/*/deployments", "GitHub Deployment"},
+			{`,"github_deployment":true`, "POST /repos/*/*/deployments/*/statuses", "GitHub Deployment"},
+		} {
+			t.Run(name+" "+c.pattern, func(t *testing.T) {
+				t.Parallel()
+				o := newOffice(t, c.config)
+				o.connectApp()
+				f := fault(o)
+				o.fake.FailNext(c.pattern, f, f)
+				d := o.enqueue("hello", store.TriggerWebhook, o.sha)
+				o.start()
+				o.settled(d)
+				o.decide("hello", store.Failed, "no")
+				o.settled(d)
+				o.refusedTwice(d, c.noun)
+			})
+		}
+	}
+}
+
+// refusedTwice checks that both posts of one kind ended at their first attempt, and in one note.
+func (o *office) refusedTwice(d store.Deployment, what string) {
+	o.Helper()
+	for _, post := range o.settled(d) {
+		fits := strings.HasPrefix(noun(post), what)
+		if want := map[bool]store.PostOutcome{true: store.Refused, false: store.Posted}[fits]; post.Outcome != want || (fits && (post.Attempts != 1 || post.Answer == "")) {
+			o.Errorf("%s ended %s after %d attempts: %s", post.Kind, post.Outcome, post.Attempts, post.Answer)
+		}
+	}
+	notes := o.notes(d)
+	if len(notes) != 1 || !strings.HasPrefix(notes[0], "GitHub refuses the "+what+": ") || !strings.HasSuffix(notes[0], "next: shipgate doctor") {
+		o.Errorf("notes %q", notes)
+	}
+	if went := o.fake.Elsewhere(); len(went) != 0 {
+		o.Errorf("another host got %+v", went)
 	}
 }
 

@@ -78,7 +78,7 @@ func (f *Fake) FailNext(pattern string, faults ...Fault) {
 	}
 }
 
-// FailBy asks for the fault of each request; nil ends that.
+// FailBy asks for the fault of each request, one at a time; nil ends that. The schedule must not ask the Fake anything.
 func (f *Fake) FailBy(schedule func(*http.Request) *Fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
