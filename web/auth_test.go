@@ -41,6 +41,12 @@ var mayAsk = map[string]string{
 	"createToken":      "admin",
 	"revokeToken":      "admin",
 	"diagnose":         "admin",
+	"showGitHub":       "admin",
+	"connectGitHub":    "admin",
+	"disconnectGitHub": "admin",
+	"beginSetup":       "admin",
+	"listDeliveries":   "admin",
+	"receiveWebhook":   "everybody", // it is signed
 }
 
 func TestAuthorisation(t *testing.T) {
@@ -70,6 +76,7 @@ func TestAuthorisation(t *testing.T) {
 			}
 			target := strings.NewReplacer("{app}", "hello", "{deployment}", fmt.Sprint(done.ID), "{token}", "987654").Replace(path)
 			for _, bearer := range bearers {
+				l.github.connection = &store.ForgeConnection{Kind: store.AccessToken}
 				l.runner.refuseNext = store.Problemf(store.CodeConflict, "kept for the next one")
 				request := l.request(method, target, bodyOf(operation))
 				request.Header.Set("Authorization", "Bearer "+secrets[bearer])
@@ -101,6 +108,9 @@ func bodyOf(operation *openapi3.Operation) string {
 		"updateApp":   `{"hosts":["hello.localhost"]}`,
 		"changeEnv":   `{"set":{"A":"b"}}`,
 		"createToken": `{"scope":"read"}`,
+
+		"connectGitHub": `{"kind":"token","token":"of-the-server"}`,
+		"beginSetup":    `{}`,
 	}[operation.OperationID]
 }
 

@@ -200,10 +200,10 @@ func TestClientThatLeavesIsNotLogged(t *testing.T) {
 
 func TestWhatIsNotThere(t *testing.T) {
 	l := newLab(t)
-	for _, path := range []string{"/", "/api/v1/nothing", "/webhooks/github", "/api/v1/apps/hello/nothing"} {
+	for _, path := range []string{"/nothing", "/api/v1/nothing", "/api/v1/apps/hello/nothing"} {
 		l.problem("GET", path, "", 404)
 	}
-	l.problem("POST", "/webhooks/github", `{}`, 404)
+	l.problem("GET", "/webhooks/github", "", 405)
 	l.problem("PUT", "/api/v1/apps", `{}`, 405)
 }
 

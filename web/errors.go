@@ -32,6 +32,10 @@ func (s *server) answerError(err error, c echo.Context) {
 	if c.Response().Committed {
 		return // a stream broke off; that it has no end tells its reader
 	}
+	if isPage(c) {
+		s.answerErrorPage(c, problem, status)
+		return
+	}
 	if status == http.StatusUnauthorized {
 		c.Response().Header().Set("WWW-Authenticate", `Basic realm="shipgate", charset="UTF-8"`)
 	}
@@ -51,8 +55,11 @@ func (s *server) problemOf(err error, c echo.Context) (*store.Problem, int) {
 	if errors.As(err, &routed) {
 		switch routed.Code {
 		case http.StatusNotFound, http.StatusMethodNotAllowed:
-			return store.Problemf(store.CodeNotFound, "there is nothing at %s %s", c.Request().Method, c.Request().URL.Path).
-				WithHint("GET /api/v1/openapi.json lists what there is"), routed.Code
+			nothing := store.Problemf(store.CodeNotFound, "there is nothing at %s %s", c.Request().Method, c.Request().URL.Path)
+			if !isPage(c) {
+				nothing = nothing.WithHint("GET /api/v1/openapi.json lists what there is")
+			}
+			return nothing, routed.Code
 		case http.StatusRequestEntityTooLarge:
 			return store.Problemf(store.CodeUsage, "the request is larger than %s", maxBody), routed.Code
 		}

@@ -34,9 +34,11 @@ type lab struct {
 	store    *store.Store
 	runner   *fakeRunner
 	git      *fakeRepositories
+	github   *fakeGitHub
 	log      *lockedBuffer
 	admin    string // a token
 	url      string
+	base     string // what the server takes for its public address
 	document routers.Router
 	end      context.CancelFunc // of the server's lifetime
 	close    func()             // ends the server and waits for its handlers
@@ -59,9 +61,10 @@ func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 	l := &lab{t: t, store: opened, log: &lockedBuffer{}, end: end, document: loadDocument(t)}
 	l.runner = &fakeRunner{store: opened}
 	l.git = &fakeRepositories{commits: map[string]string{"main": firstCommit, "feature": secondCommit, secondCommit: secondCommit}, tip: firstCommit}
+	l.github = &fakeGitHub{}
 	l.admin = l.token(store.Token{Name: "test", Scope: "admin"})
 	server := httptest.NewServer(New(Options{
-		Store: opened, Runner: l.runner, Repositories: l.git, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
+		Store: opened, Runner: l.runner, Repositories: l.git, GitHub: l.github, BaseURL: func() string { return l.base }, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
 		Logs: func(ctx context.Context, container string, tail int, follow bool, write func(string)) error {
 			return l.logs(ctx, container, tail, follow, write)
 		},
@@ -251,7 +254,7 @@ func (l *lab) advance(d store.Deployment, to store.Step) store.Deployment {
 		change := store.Change{}
 		switch next {
 		case store.StepBuilt:
-			change.Release = &store.Release{App: d.App, SHA: d.SHA, Source: store.SourceDockerfile, Config: []byte("{}"), SealedEnv: []byte("sealed")}
+			change.Release = &store.Release{App: d.App, SHA: d.SHA, Source: store.SourceDockerfile, Config: []byte("{}"), SealedEnv: l.sealed(map[string]string{"STARTED_WITH": "env-of-the-release"})}
 		case store.StepLive:
 			change.Verdict = store.Succeeded
 			change.Live = &store.Live{App: d.App, Deployment: d.ID, Release: d.Release, SHA: d.SHA, Container: store.ContainerName(d.App, d.ID)}
@@ -263,6 +266,15 @@ func (l *lab) advance(d store.Deployment, to store.Step) store.Deployment {
 		d = advanced
 	}
 	return d
+}
+
+func (l *lab) sealed(env map[string]string) []byte {
+	l.t.Helper()
+	box, err := l.store.SealEnv(env)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return box
 }
 
 func (l *lab) line(d store.Deployment, text string) {
@@ -347,6 +359,66 @@ func (g *fakeRepositories) DeployBranch(context.Context, store.App) (string, str
 func (g *fakeRepositories) Destroy(_ context.Context, app string) error {
 	g.destroyed = append(g.destroyed, app)
 	return nil
+}
+
+// fakeGitHub is connected or not, and makes Apps from codes that are good once.
+type fakeGitHub struct {
+	mu         sync.Mutex
+	connection *store.ForgeConnection
+	given      store.ForgeAccess // the last one
+	received   int64             // bytes of webhook deliveries
+	used       map[string]bool   // codes
+}
+
+func (g *fakeGitHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.received, _ = io.Copy(io.Discard, r.Body)
+	w.WriteHeader(http.StatusAccepted)
+}
+
+func (g *fakeGitHub) Connect(_ context.Context, access store.ForgeAccess) (store.ForgeConnection, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if access.Kind != store.AccessApp && access.Kind != store.AccessToken {
+		return store.ForgeConnection{}, store.Problemf(store.CodeUsage, "kind %q is unknown", access.Kind)
+	}
+	g.given = access
+	g.connection = &store.ForgeConnection{Kind: access.Kind, APIURL: "https://api.github.com", WebURL: "https://github.com", WebhookURL: "http://x/webhooks/github"}
+	return *g.connection, nil
+}
+
+func (g *fakeGitHub) Connection(context.Context) (store.ForgeConnection, bool, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.connection == nil {
+		return store.ForgeConnection{}, false, nil
+	}
+	return *g.connection, true, nil
+}
+
+func (g *fakeGitHub) Disconnect(context.Context) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.connection = nil
+	return nil
+}
+
+func (g *fakeGitHub) Manifest(_ context.Context, account, apiURL, state string) (store.ForgeSetup, error) {
+	if strings.ContainsAny(account, "/ ") {
+		return store.ForgeSetup{}, store.Problemf(store.CodeUsage, "%q is not an organization", account)
+	}
+	return store.ForgeSetup{Action: "https://github.com/settings/apps/new?state=" + state, Manifest: `{"name":"shipgate","note":"\"><b>"}`}, nil
+}
+
+func (g *fakeGitHub) CompleteSetup(ctx context.Context, apiURL, code string) (store.ForgeConnection, error) {
+	if g.used[code] || code == "wrong" {
+		return store.ForgeConnection{}, store.Problemf(store.CodeNotFound, "GitHub does not know this code").WithHint("shipgate github connect")
+	}
+	g.used = map[string]bool{code: true}
+	connection, err := g.Connect(ctx, store.ForgeAccess{Kind: store.AccessApp, APIURL: apiURL})
+	connection.AppSlug, connection.InstallURL = "shipgate-test", "https://github.com/apps/shipgate-test/installations/new"
+	return connection, err
 }
 
 // lockedBuffer takes the log of several requests.

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -21,12 +23,17 @@ const heartbeat = 15 * time.Second
 // followEvents streams a deployment's history as server-sent events (WHATWG HTML, section 9.2): one "line" an Event, the
 // id that of the Event, and at the end one "verdict" with the deployment. It resumes after Last-Event-ID.
 func (s *server) followEvents(c echo.Context) error {
-	ctx, cancel := s.streamContext(c)
-	defer cancel()
 	d, err := s.deploymentOf(c)
 	if err != nil {
 		return err
 	}
+	return s.follow(c, d, func(news any) any { return news })
+}
+
+// follow streams each Event and the deployment with its verdict, in the form that show gives them.
+func (s *server) follow(c echo.Context, d store.Deployment, show func(any) any) error {
+	ctx, cancel := s.streamContext(c)
+	defer cancel()
 	after, err := lastEventID(c)
 	if err != nil {
 		return err
@@ -34,6 +41,7 @@ func (s *server) followEvents(c echo.Context) error {
 	changed, unwatch := s.Store.Watch(store.DeploymentTopic(d.ID))
 	defer unwatch()
 	stream := openStream(c, "text/event-stream")
+	stream.show = show
 	beat := time.NewTicker(s.Heartbeat)
 	defer beat.Stop()
 	for {
@@ -103,6 +111,7 @@ func (s *server) sendNews(ctx context.Context, stream *stream, id int64, after *
 type stream struct {
 	out     io.Writer
 	control *http.ResponseController
+	show    func(any) any // the form of what an event carries
 }
 
 func openStream(c echo.Context, contentType string) *stream {
@@ -125,7 +134,7 @@ func (s *stream) write(text string) error {
 func (s *stream) flush() error { return s.control.Flush() }
 
 func (s *stream) event(kind string, id int64, data any) error {
-	text, err := json.Marshal(data)
+	text, err := json.Marshal(s.show(data))
 	if err != nil {
 		return fmt.Errorf("encode event: %w", err)
 	}
@@ -156,19 +165,42 @@ func (s *server) followLogs(c echo.Context) error {
 		return store.Problemf(store.CodeUsage, "%s is a static site: it has no container and so no log", app).
 			WithHint("shipgate logs %s --deployment %d", app, live.Deployment)
 	}
-	return s.containerLog(c, live.Container, tail, c.QueryParam("follow") == "true")
+	mask, err := s.maskOf(ctx, live)
+	if err != nil {
+		return err
+	}
+	return s.containerLog(c, live.Container, tail, mask)
+}
+
+// maskOf hides what a container may say of its env, and of the env that its app has by now, beside the secrets of the
+// server itself.
+func (s *server) maskOf(ctx context.Context, live store.Live) (func(string) string, error) {
+	release, err := s.Store.Release(ctx, live.Release)
+	if err != nil {
+		return nil, err
+	}
+	started, err := s.Store.OpenEnv(release)
+	if err != nil {
+		return nil, err
+	}
+	env, err := s.Store.Env(ctx, live.App)
+	if err != nil {
+		return nil, err
+	}
+	mask := store.MaskOf(slices.AppendSeq(slices.Collect(maps.Values(started)), maps.Values(env))...)
+	return func(line string) string { return s.Store.Masked(mask.Replace(line)) }, nil
 }
 
 // containerLog begins its answer with the first line, so that an engine that is away can still be said.
-func (s *server) containerLog(c echo.Context, container string, tail int, follow bool) error {
+func (s *server) containerLog(c echo.Context, container string, tail int, mask func(string) string) error {
 	ctx, cancel := s.streamContext(c)
 	defer cancel()
 	var out *stream
-	err := s.Logs(ctx, container, tail, follow, func(line string) {
+	err := s.Logs(ctx, container, tail, c.QueryParam("follow") == "true", func(line string) {
 		if out == nil {
 			out = openStream(c, "text/plain; charset=utf-8")
 		}
-		if out.write(line+"\n") != nil {
+		if out.write(mask(line)+"\n") != nil {
 			cancel() // the client has left
 		}
 	})
@@ -195,12 +227,16 @@ func (s *server) deploymentLog(c echo.Context, app string) error {
 	if d.App != app {
 		return store.Problemf(store.CodeNotFound, "deployment %d is not one of %s", id, app).WithHint("shipgate deployments %s", app)
 	}
+	return s.writeHistory(c, d.ID)
+}
+
+func (s *server) writeHistory(c echo.Context, id int64) error {
 	out := openStream(c, "text/plain; charset=utf-8")
-	return s.eachEvent(ctx, id, 0, func(event store.Event) error {
+	return s.eachEvent(c.Request().Context(), id, 0, func(event store.Event) error {
 		if event.Kind == "step" {
 			return nil
 		}
-		_, err := fmt.Fprintf(out.out, "%s %-7s %s\n", event.At.Format("15:04:05.000"), event.Kind, event.Text)
+		_, err := fmt.Fprintf(out.out, "%s %-7s %s\n", event.At.Format("15:04:05.000"), event.Kind, s.clean(event.Text))
 		return err
 	})
 }

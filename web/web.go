@@ -31,6 +31,16 @@ type Repositories interface {
 	Destroy(ctx context.Context, app string) error
 }
 
+// GitHub is what the API and the pages ask of the GitHub side.
+type GitHub interface {
+	http.Handler // POST /webhooks/github
+	Connect(ctx context.Context, access store.ForgeAccess) (store.ForgeConnection, error)
+	Connection(ctx context.Context) (store.ForgeConnection, bool, error)
+	Disconnect(ctx context.Context) error
+	Manifest(ctx context.Context, account, apiURL, state string) (store.ForgeSetup, error)
+	CompleteSetup(ctx context.Context, apiURL, code string) (store.ForgeConnection, error)
+}
+
 // Logs writes the lines of a running container.
 type Logs func(ctx context.Context, container string, tail int, follow bool, write func(line string)) error
 
@@ -46,10 +56,12 @@ type Options struct {
 	Store        *store.Store
 	Runner       Runner
 	Repositories Repositories
+	GitHub       GitHub
 	Logs         Logs
 	Doctor       func(ctx context.Context) Report
 	Destroyed    func(ctx context.Context, app string, withData bool) error // removes artefacts, and volumes with the data
 	URL          func(host string) string
+	BaseURL      func() string   // the public address of this server, without a slash at the end
 	Lifetime     context.Context // ends when the server stops, and with it the streams, which may have no end of their own
 	Heartbeat    time.Duration   // how often a silent stream gives a sign of life; 0: 15 s
 	Version      string
@@ -67,6 +79,9 @@ func New(options Options) http.Handler {
 	if options.Lifetime == nil {
 		options.Lifetime = context.Background()
 	}
+	if options.BaseURL == nil {
+		options.BaseURL = func() string { return "" }
+	}
 	s := &server{options}
 	return splitGit(options.Repositories, s.router())
 }
@@ -75,12 +90,15 @@ func (s *server) router() *echo.Echo {
 	router := echo.New()
 	router.HideBanner, router.HidePort = true, true
 	router.HTTPErrorHandler = s.answerError
-	router.Use(middleware.Recover(), sameOrigin, middleware.BodyLimit(maxBody))
-	router.GET("/healthz", s.alive)
-	router.GET("/readyz", s.ready)
-	router.GET("/metrics", s.metricsHandler(), s.allow("read"))
-	router.GET("/api/v1/openapi.json", openAPI)
-	s.routeAPI(router.Group("/api/v1"))
+	router.Use(middleware.Recover())
+	router.POST("/webhooks/github", echo.WrapHandler(s.GitHub)) // has a limit of its own, and trusts a signature alone
+	rest := router.Group("", sameOrigin, middleware.BodyLimit(maxBody))
+	rest.GET("/healthz", s.alive)
+	rest.GET("/readyz", s.ready)
+	rest.GET("/metrics", s.metricsHandler(), s.allow("read"))
+	rest.GET("/api/v1/openapi.json", openAPI)
+	s.routeAPI(rest.Group("/api/v1"))
+	s.routePages(rest.Group("", s.page))
 	return router
 }
 
@@ -102,7 +120,28 @@ func (s *server) routeAPI(api *echo.Group) {
 	api.GET("/tokens", s.listTokens, s.allow("admin"))
 	api.POST("/tokens", s.createToken, s.allow("admin"))
 	api.DELETE("/tokens/:token", s.revokeToken, s.allow("admin"))
+	api.GET("/github", s.showGitHub, s.allow("admin"))
+	api.PUT("/github", s.connectGitHub, s.allow("admin"))
+	api.DELETE("/github", s.disconnectGitHub, s.allow("admin"))
+	api.POST("/github/setup", s.beginSetup, s.allow("admin"))
+	api.GET("/github/deliveries", s.listDeliveries, s.allow("admin"))
 	api.GET("/doctor", s.diagnose, s.allow("admin"))
+}
+
+// routePages has no route that takes a token: pages go by the session alone, and the API by tokens alone.
+func (s *server) routePages(pages *echo.Group) {
+	pages.GET("/", s.overviewPage)
+	pages.GET("/login", s.loginPage)
+	pages.POST("/login", s.signIn)
+	pages.POST("/logout", s.signOut)
+	pages.GET("/setup/github", s.setupPage)
+	pages.GET("/deployments/:deployment", s.deploymentPage)
+	pages.GET("/deployments/:deployment/summary", s.deploymentSummary)
+	pages.GET("/deployments/:deployment/events", s.deploymentEvents)
+	pages.GET("/deployments/:deployment/log", s.deploymentText)
+	pages.POST("/deployments/:deployment/cancel", s.cancelByForm)
+	pages.POST("/deployments/:deployment/rollback", s.rollbackByForm)
+	pages.GET("/assets/:asset", asset)
 }
 
 // splitGit sends /APP.git/… to the git side, which checks tokens and sizes itself.

@@ -1,0 +1,114 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+const (
+	sessionCookie = "shipgate_session"
+	sessionValid  = 30 * 24 * time.Hour
+)
+
+// session gives the token that a browser signed in with, as it is now, or nil: what is revoked opens nothing any more.
+func (s *server) session(c echo.Context) (*store.Token, error) {
+	cookie, err := c.Cookie(sessionCookie)
+	if err != nil {
+		return nil, nil
+	}
+	id, genuine := s.openSession(cookie.Value)
+	if !genuine {
+		return nil, nil
+	}
+	token, err := s.Store.TokenByID(c.Request().Context(), id)
+	if err != nil && store.CodeOf(err) == store.CodeUnauthorised {
+		return nil, nil
+	}
+	return &token, err
+}
+
+// sealSession makes the value of the cookie: the number of the token, when it expires and the mark of both.
+func (s *server) sealSession(token store.Token, expires time.Time) string {
+	message := fmt.Sprintf("%d.%d", token.ID, expires.Unix())
+	return message + "." + s.Store.Sign("session", message)
+}
+
+func (s *server) openSession(value string) (token int64, genuine bool) {
+	parts := strings.Split(value, ".")
+	if len(parts) != 3 || !s.Store.Signed("session", parts[0]+"."+parts[1], parts[2]) {
+		return 0, false
+	}
+	token, err := strconv.ParseInt(parts[0], 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	expires, err := strconv.ParseInt(parts[1], 10, 64)
+	return token, err == nil && time.Now().Unix() < expires
+}
+
+// login is what the form of the sign-in page shows.
+type login struct {
+	Next  string
+	Wrong bool
+}
+
+func (s *server) loginPage(c echo.Context) error {
+	return s.render(c, http.StatusOK, "login", view{Title: "Sign in", Body: login{Next: localPath(c.QueryParam("next"))}})
+}
+
+// askToSignIn answers in place of a page that is not for everybody, the same whether there is such a page or not.
+func (s *server) askToSignIn(c echo.Context, next string) error {
+	return s.render(c, http.StatusUnauthorized, "login", view{Title: "Sign in", Body: login{Next: localPath(next)}})
+}
+
+func (s *server) signIn(c echo.Context) error {
+	next := localPath(c.FormValue("next"))
+	token, err := s.Store.Authenticate(c.Request().Context(), strings.TrimSpace(c.Request().PostFormValue("token")))
+	if err != nil && store.CodeOf(err) == store.CodeUnauthorised {
+		return s.render(c, http.StatusUnauthorized, "login", view{Title: "Sign in", Body: login{Next: next, Wrong: true}})
+	}
+	if err != nil {
+		return err
+	}
+	expires := time.Now().Add(sessionValid)
+	c.SetCookie(s.cookie(c, s.sealSession(token, expires), int(sessionValid/time.Second)))
+	return c.Redirect(http.StatusSeeOther, next)
+}
+
+func (s *server) signOut(c echo.Context) error {
+	c.SetCookie(s.cookie(c, "", -1))
+	return c.Redirect(http.StatusSeeOther, "/login")
+}
+
+func (s *server) cookie(c echo.Context, value string, seconds int) *http.Cookie {
+	return &http.Cookie{
+		Name: sessionCookie, Value: value, Path: "/", MaxAge: seconds,
+		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.encrypted(c.Request()),
+	}
+}
+
+// encrypted says whether the browser speaks TLS, here or to a proxy in front.
+func (s *server) encrypted(r *http.Request) bool {
+	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" || strings.HasPrefix(s.BaseURL(), "https://")
+}
+
+// localPath keeps a sign-in from sending a browser to another site. Browsers read a backslash as a slash, and skip tabs
+// and line ends.
+func localPath(next string) string {
+	address, err := url.Parse(next)
+	switch {
+	case err != nil, address.IsAbs(), address.Host != "", !strings.HasPrefix(next, "/"), strings.HasPrefix(next, "//"),
+		strings.Contains(next, `\`), strings.ContainsFunc(next, unicode.IsControl):
+		return "/"
+	}
+	return next
+}
