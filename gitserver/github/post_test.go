@@ -71,3 +71,45 @@ func TestPublicLogsOpenThePage(t *testing.T) {
 		t.Errorf("page %s, want %s", o.fake.Statuses(o.repo)[0].TargetURL, want)
 	}
 }
+
+// Reasons come from build logs, and answers from whoever stands where GitHub should.
+func FuzzOneLine(f *testing.F) {
+	f.Add("build failed\n\x00\xff", 140)
+	f.Add(strings.Repeat("😀\u2028", 100), 5)
+	f.Fuzz(func(t *testing.T, text string, most int) {
+		if most < 1 || most > 1000 {
+			return
+		}
+		line := oneLine(text, most)
+		if utf8.RuneCountInString(line) > most || !utf8.ValidString(line) || strings.ContainsAny(line, "\r\n\t\x00\x1b\u0085\u2028\u2029") {
+			t.Errorf("%q became %q", text, line)
+		}
+		if again := oneLine(line, most); again != line && again != strings.TrimSpace(line) {
+			t.Errorf("%q became %q, then %q", text, line, again)
+		}
+	})
+}
+
+func FuzzReadMark(f *testing.F) {
+	f.Add([]byte(`{"shipgate":{"server":"a","deployment":1}}`))
+	f.Add([]byte(`"{\"shipgate\":{\"server\":\"a\",\"deployment\":1}}"`))
+	f.Add([]byte(`{"shipgate":7}`))
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		if m := readMark(payload); m != (mark{}) && !strings.Contains(strings.ToLower(string(payload)), "ship") && !strings.Contains(string(payload), `\u`) {
+			t.Errorf("%q is a mark: %+v", payload, m)
+		}
+	})
+}
+
+func TestMarksAreReadAsObjectAndAsText(t *testing.T) {
+	var want mark
+	want.Shipgate.Server, want.Shipgate.Deployment = "a", 1
+	for payload, m := range map[string]mark{
+		`{"shipgate":{"server":"a","deployment":1}}`: want, `"{\"shipgate\":{\"server\":\"a\",\"deployment\":1}}"`: want,
+		`{"shipgate":{"server":7,"deployment":1}}`: {}, `""`: {}, `null`: {}, ``: {}, `[]`: {}, `{}`: {},
+	} {
+		if got := readMark([]byte(payload)); got != m {
+			t.Errorf("%s: %+v", payload, got)
+		}
+	}
+}
