@@ -87,9 +87,16 @@ func (s *Server) Check(_ context.Context, d store.Deployment) error {
 	if current.IsZero() || hexOrEmpty(current) == update.Old || current.String() == update.New {
 		return nil
 	}
-	continues, err := r.packs.Load().isAncestor(current, plumbing.NewHash(update.New))
+	continues, known, err := r.packs.Load().isAncestor(current, plumbing.NewHash(update.New))
 	if err != nil || continues {
 		return err
+	}
+	if !known && (d.Trigger == store.TriggerWebhook || d.Trigger == store.TriggerCaughtUp) {
+		return nil // the forge has moved its branch there, and has the history that is not here
+	}
+	if !known {
+		return store.Problemf(store.CodeConflict, "%s moved to %.7s while deployment %d waited, and whether %s continues it cannot be known: its history is at the forge",
+			shortName(update.Name), current.String(), d.ID, d.ShortSHA()).WithHint("push it to the forge, or git pull --rebase and push again")
 	}
 	return store.Problemf(store.CodeConflict, "%s moved to %.7s while deployment %d waited, and %s does not continue it",
 		shortName(update.Name), current.String(), d.ID, d.ShortSHA()).WithHint("git pull --rebase, then push again")
@@ -145,6 +152,10 @@ var shortID = regexp.MustCompile(`^[0-9a-f]{4,40}$`)
 
 // Resolve finds the commit that a branch, a tag, or a full or short id names; "" is the deploy branch.
 func (s *Server) Resolve(ctx context.Context, app, ref string) (sha, subject string, err error) {
+	ref, err = s.obtainNamed(ctx, app, ref)
+	if err != nil {
+		return "", "", err
+	}
 	r, err := s.repository(app)
 	if err != nil {
 		return "", "", err

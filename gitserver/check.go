@@ -109,7 +109,7 @@ func checkDeploy(c command, current plumbing.Hash, waits bool, objects *objects)
 		return nil
 	}
 	if !current.IsZero() {
-		continues, err := objects.isAncestor(current, c.new)
+		continues, _, err := objects.isAncestor(current, c.new)
 		if err != nil || continues {
 			return err
 		}

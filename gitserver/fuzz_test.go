@@ -48,7 +48,7 @@ func FuzzPack(f *testing.F) {
 	f.Add(p.bytes())
 	limits := Limits{ObjectBytes: 1 << 20, InflatedBytes: 4 << 20, Objects: 100}.withDefaults()
 	f.Fuzz(func(t *testing.T, pack []byte) {
-		links := newLinks()
+		links := newLinks(nil)
 		entries, _, err := scanPack(bytes.NewReader(pack), limits, links)
 		if err != nil {
 			return

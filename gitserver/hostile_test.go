@@ -366,10 +366,10 @@ func TestHeldDeltasAreBounded(t *testing.T) {
 		last = next
 	}
 	pack := bytes.NewReader(p.bytes())
-	entries, _, err := scanPack(pack, Limits{}.withDefaults(), newLinks())
+	entries, _, err := scanPack(pack, Limits{}.withDefaults(), newLinks(nil))
 	check(t, err)
 	spy := &heldSpy{ReaderAt: pack}
-	spy.resolver = newResolver(t.Context(), spy, entries, newLinks())
+	spy.resolver = newResolver(t.Context(), spy, entries, newLinks(nil))
 	check(t, spy.resolver.inside())
 	for _, id := range want {
 		equal(t, id.String(), spy.resolver.kinds[id], plumbing.BlobObject)

@@ -169,6 +169,7 @@ func (s *Server) advertisement(w io.Writer, service string, app store.App) error
 	} else if !id.IsZero() {
 		advertised.References[".have"] = id
 	}
+	advertised.Shallows = repository.packs.Load().shallows()
 	return advertised.Encode(w)
 }
 

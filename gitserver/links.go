@@ -10,7 +10,8 @@ import (
 // links collects what the objects of one pack refer to, and checks the form of each on the way. A pack whose links all
 // end in itself or in the repository keeps the repository closed: whatever an object refers to is there.
 type links struct {
-	wanted map[plumbing.Hash]link
+	wanted   map[plumbing.Hash]link
+	boundary boundary // commits whose parents may be missing
 }
 
 type link struct {
@@ -18,11 +19,14 @@ type link struct {
 	kind plumbing.ObjectType
 }
 
-func newLinks() *links { return &links{wanted: map[plumbing.Hash]link{}} }
+func newLinks(b boundary) *links { return &links{wanted: map[plumbing.Hash]link{}, boundary: b} }
 
 func (l *links) add(id plumbing.Hash, kind plumbing.ObjectType, content []byte) error {
 	var err error
 	want := func(to plumbing.Hash, kind plumbing.ObjectType) error {
+		if kind == plumbing.CommitObject && l.boundary[id] {
+			return nil
+		}
 		if known, ok := l.wanted[to]; ok && known.kind != kind {
 			return fmt.Errorf("refers to %s as a %s, and %s as a %s", to, kind, known.from, known.kind)
 		}

@@ -49,8 +49,11 @@ func readIndex(path string) (*idxfile.MemoryIndex, error) {
 	return index, nil
 }
 
-// objects is an immutable set of packs, the newest first.
-type objects struct{ packs []*pack }
+// objects is an immutable set of packs, the newest first, with the commits whose parents need not be in them.
+type objects struct {
+	packs    []*pack
+	boundary boundary
+}
 
 // openObjects opens the packs of a directory. A pack without its index was never promoted whole and is left out.
 func openObjects(dir string) (*objects, error) {
@@ -71,7 +74,7 @@ func openObjects(dir string) (*objects, error) {
 }
 
 func (o *objects) with(p *pack) *objects {
-	return &objects{packs: append([]*pack{p}, o.packs...)}
+	return &objects{packs: append([]*pack{p}, o.packs...), boundary: o.boundary}
 }
 
 func (o *objects) close() error {
@@ -278,25 +281,37 @@ func (o *objects) commit(id plumbing.Hash) (*object.Commit, error) {
 	return commit, nil
 }
 
-// isAncestor says whether old can be reached from new.
-func (o *objects) isAncestor(old, new plumbing.Hash) (bool, error) {
+// isAncestor says whether old can be reached from new. Where the history ends at the boundary, or new is not here, a
+// false is not known to be one.
+func (o *objects) isAncestor(old, new plumbing.Hash) (reached, known bool, err error) {
+	if !o.has(new) {
+		return false, false, nil
+	}
+	known = true
 	seen := map[plumbing.Hash]bool{new: true}
 	for queue := []plumbing.Hash{new}; len(queue) > 0; queue = queue[1:] {
 		if queue[0] == old {
-			return true, nil
+			return true, true, nil
 		}
 		commit, err := o.commit(queue[0])
 		if err != nil {
-			return false, err
+			return false, false, err
 		}
 		for _, parent := range commit.ParentHashes {
+			if o.boundary[commit.Hash] && !o.has(parent) {
+				if parent == old {
+					return true, true, nil
+				}
+				known = false
+				continue
+			}
 			if !seen[parent] {
 				seen[parent] = true
 				queue = append(queue, parent)
 			}
 		}
 	}
-	return false, nil
+	return false, known, nil
 }
 
 // commitsWithPrefix lists the commits whose id starts with these hex digits.

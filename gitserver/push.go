@@ -71,7 +71,7 @@ func (p *push) take(ctx context.Context) (*store.Deployment, error) {
 	q := &quarantine{}
 	if p.request.hasPack() {
 		var err error
-		if q, err = p.repository.ingest(ctx, p.body, p.server.limits, p.request.shallow); err != nil {
+		if q, err = p.repository.ingest(ctx, p.body, p.server.limits, p.request.shallow, p.repository.packs.Load().boundary); err != nil {
 			p.unpack = p.ours(err)
 			return nil, p.unpack
 		}

@@ -26,26 +26,27 @@ type quarantine struct {
 }
 
 // ingest takes a pack off the wire into a quarantine: scanned while it is spooled, completed where it is thin, indexed,
-// and checked for links that lead nowhere. Shallow lists the commits whose parents the client itself does not have.
-func (r *repository) ingest(ctx context.Context, body io.Reader, limits Limits, shallow []plumbing.Hash) (*quarantine, error) {
+// and checked for links that lead nowhere. Shallow lists the commits whose parents the client
+// itself does not have; those of the commits in cut may be missing here too.
+func (r *repository) ingest(ctx context.Context, body io.Reader, limits Limits, shallow []plumbing.Hash, cut boundary) (*quarantine, error) {
 	dir, err := os.MkdirTemp(r.dir, quarantinePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("create quarantine: %w", err)
 	}
 	q := &quarantine{dir: dir}
-	if err := q.fill(ctx, body, limits, shallow, r.packs.Load()); err != nil {
+	if err := q.fill(ctx, body, limits, shallow, r.packs.Load(), cut); err != nil {
 		return nil, errors.Join(err, q.discard())
 	}
 	return q, nil
 }
 
-func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, shallow []plumbing.Hash, there *objects) error {
+func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, shallow []plumbing.Hash, there *objects, cut boundary) error {
 	file, err := os.OpenFile(filepath.Join(q.dir, "pack"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return fmt.Errorf("create spool: %w", err)
 	}
 	q.pack = &pack{file: file}
-	links := newLinks()
+	links := newLinks(cut)
 	spool := &spool{body: body, file: file, left: limits.PackBytes, limit: limits.PackBytes}
 	entries, sum, err := scanPack(spool, limits, links)
 	if spool.fault != nil {
@@ -66,19 +67,23 @@ func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, sh
 		return err
 	}
 	if to, from, broken := links.missing(resolver.kinds, there); broken {
-		return brokenLink(to, from, shallow)
+		return brokenLink(to, from, shallow, len(there.boundary) > 0)
 	}
 	q.pack.name = sum.String()
 	q.pack.index, err = q.writeIndex(resolver.entries, sum)
 	return err
 }
 
-func brokenLink(to plumbing.Hash, from link, shallow []plumbing.Hash) error {
+func brokenLink(to plumbing.Hash, from link, shallow []plumbing.Hash, partial bool) error {
 	for _, boundary := range shallow {
 		if boundary == from.from {
 			return refusal("this clone is shallow, and the server does not have the parents of its commit %.7s", boundary.String()).
 				WithHint("git fetch --unshallow, then push again")
 		}
+	}
+	if partial && from.kind == plumbing.CommitObject {
+		return refusal("the server has single commits of this app from the forge, and not %.7s, which %.7s continues", to.String(), from.from.String()).
+			WithHint("push a commit that continues what is live, or push it to the forge")
 	}
 	return refusal("object %s refers to %s %s, which is missing", from.from, from.kind, to).
 		WithHint("git fsck in your clone shows what is wrong with it")

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -122,20 +123,36 @@ func (r refs) walk(dir string, into map[string]plumbing.Hash) error {
 
 // newestHidden gives the commit of the newest deployment, zero when there is none.
 func (r refs) newestHidden() (plumbing.Hash, error) {
+	newest, err := r.hidden(1)
+	if err != nil || len(newest) == 0 {
+		return plumbing.ZeroHash, err
+	}
+	return newest[0], nil
+}
+
+// hidden gives the commits of the newest deployments, the newest first, at most so many.
+func (r refs) hidden(most int) ([]plumbing.Hash, error) {
 	entries, err := os.ReadDir(filepath.Join(r.dir, filepath.FromSlash(hiddenRefs)))
 	if err != nil {
-		return plumbing.ZeroHash, ignoreMissing(err)
+		return nil, ignoreMissing(err)
 	}
-	var newest int64
+	var numbers []int64
 	for _, e := range entries {
 		if n, err := strconv.ParseInt(e.Name(), 10, 64); err == nil {
-			newest = max(newest, n)
+			numbers = append(numbers, n)
 		}
 	}
-	if newest == 0 {
-		return plumbing.ZeroHash, nil
+	slices.Sort(numbers)
+	slices.Reverse(numbers)
+	var newest []plumbing.Hash
+	for _, n := range numbers[:min(most, len(numbers))] {
+		id, err := r.loose(hiddenRef(n))
+		if err != nil {
+			return nil, err
+		}
+		newest = append(newest, id)
 	}
-	return r.loose(hiddenRef(newest))
+	return newest, nil
 }
 
 // set moves a ref, or creates it.

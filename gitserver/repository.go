@@ -18,6 +18,8 @@ type repository struct {
 	refs  refs
 	lock  sync.Mutex // held while refs or the set of packs change; never while a deployment runs
 	packs atomic.Pointer[objects]
+
+	fetching chan struct{} // full while a fetch runs; a channel, so that waiting for it can be given up
 }
 
 func (r *repository) packDir() string { return filepath.Join(r.dir, "objects", "pack") }
@@ -27,10 +29,13 @@ func openRepository(app, dir string) (*repository, error) {
 	if err := makeRepository(dir); err != nil {
 		return nil, fmt.Errorf("create repository of %s: %w", app, err)
 	}
-	r := &repository{app: app, dir: dir, refs: refs{dir}}
+	r := &repository{app: app, dir: dir, refs: refs{dir}, fetching: make(chan struct{}, 1)}
 	packs, err := openObjects(r.packDir())
 	if err != nil {
 		return nil, fmt.Errorf("open repository of %s: %w", app, err)
+	}
+	if packs.boundary, err = readBoundary(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository of %s: %w", app, err), packs.close())
 	}
 	r.packs.Store(packs)
 	return r, nil

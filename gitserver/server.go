@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +26,8 @@ type Options struct {
 	Logger *slog.Logger // nil: slog.Default
 	// Preflight refuses a push before its body is read, with a Problem that says why. May be nil.
 	Preflight func(ctx context.Context, app store.App) error
+	// Remote says where the app's commits come from when they are not pushed here. Nil: no app has a remote.
+	Remote func(ctx context.Context, app store.App) (remote store.Remote, found bool, err error)
 }
 
 // Server receives pushes and reads what was pushed.
@@ -35,6 +38,8 @@ type Server struct {
 	log       *slog.Logger
 	preflight func(ctx context.Context, app store.App) error
 	keepAlive time.Duration
+	remote    func(ctx context.Context, app store.App) (remote store.Remote, found bool, err error)
+	client    *http.Client // for forges
 
 	closing context.Context // ends when Close is called
 	close   context.CancelFunc
@@ -52,6 +57,7 @@ func New(options Options) (*Server, error) {
 	s := &Server{
 		store: options.Store, dir: options.Dir, limits: options.Limits.withDefaults(), log: options.Logger,
 		preflight: options.Preflight, keepAlive: keepAlive, repositories: map[string]*repository{},
+		remote: options.Remote, client: newForgeClient(),
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -100,6 +106,7 @@ func (s *Server) Close() error {
 	s.close()
 	s.mu.Unlock()
 	s.pushes.Wait()
+	s.client.CloseIdleConnections()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error

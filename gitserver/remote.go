@@ -1,0 +1,182 @@
+package gitserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
+	"github.com/go-git/go-git/v5/plumbing/transport"
+	githttp "github.com/go-git/go-git/v5/plumbing/transport/http"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// forge is one conversation with the repository at the forge, in the protocol of git's gitprotocol-http(5).
+type forge struct {
+	name     string // of the repository, for messages
+	password string
+	session  transport.UploadPackSession
+}
+
+var errRedirect = errors.New("the forge redirects to another host")
+
+// sameHost follows a redirect only within the scheme and host that the credentials are for.
+func sameHost(next *http.Request, before []*http.Request) error {
+	const most = 5
+	if next.URL.Scheme != before[0].URL.Scheme || next.URL.Host != before[0].URL.Host || len(before) > most {
+		return errRedirect
+	}
+	return nil
+}
+
+// newForgeClient bounds each wait that no deadline of a caller bounds. What takes long by its size has no bound here.
+func newForgeClient() *http.Client {
+	const patience = 30 * time.Second
+	return &http.Client{CheckRedirect: sameHost, Transport: &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: patience}).DialContext,
+		TLSHandshakeTimeout: patience, ResponseHeaderTimeout: 2 * patience, IdleConnTimeout: 2 * patience,
+		ForceAttemptHTTP2: true,
+	}}
+}
+
+func openForge(client *http.Client, remote store.Remote) (*forge, error) {
+	endpoint, err := transport.NewEndpoint(remote.URL)
+	if err != nil || (endpoint.Protocol != "http" && endpoint.Protocol != "https") {
+		return nil, store.Problemf(store.CodeUsage, "the address of the app's repository is not http or https").WithHint("shipgate doctor")
+	}
+	endpoint.User, endpoint.Password = "", "" // they come from the Remote only
+	f := &forge{name: strings.TrimSuffix(strings.Trim(endpoint.Path, "/"), ".git"), password: remote.Password}
+	var auth transport.AuthMethod
+	if remote.Password != "" {
+		auth = &githttp.BasicAuth{Username: remote.Username, Password: remote.Password}
+	}
+	f.session, err = githttp.NewClient(client).NewUploadPackSession(endpoint, auth)
+	if err != nil {
+		return nil, f.problem("open", err)
+	}
+	return f, nil
+}
+
+// references lists what the forge has. An empty repository has none.
+func (f *forge) references(ctx context.Context) (*packp.AdvRefs, error) {
+	advertised, err := f.session.AdvertisedReferencesContext(ctx)
+	if errors.Is(err, transport.ErrEmptyRemoteRepository) {
+		return packp.NewAdvRefs(), nil
+	}
+	if err != nil {
+		return nil, f.problem("read the branches of", err)
+	}
+	return advertised, nil
+}
+
+// problem says what went wrong at the forge, and whether it is worth another try.
+func (f *forge) problem(action string, err error) error {
+	text := err.Error()
+	if f.password != "" {
+		text = strings.ReplaceAll(text, f.password, "[masked]")
+	}
+	switch {
+	case errors.Is(err, transport.ErrAuthenticationRequired), errors.Is(err, transport.ErrAuthorizationFailed):
+		return store.Problemf(store.CodeErrored, "the forge does not let us %s %s", action, f.name).WithHint("shipgate doctor")
+	case errors.Is(err, transport.ErrRepositoryNotFound):
+		return store.Problemf(store.CodeErrored, "the forge has no repository %s, or does not show it to us", f.name).WithHint("shipgate doctor")
+	case errors.Is(err, errRedirect):
+		return store.Problemf(store.CodeErrored, "%s %s: %w", action, f.name, errRedirect).WithHint("shipgate doctor")
+	}
+	return store.Problemf(store.CodeUnreachable, "%s %s: %s", action, f.name, text)
+}
+
+// forge opens the conversation about an app's repository; nil when the app has no remote.
+func (s *Server) forge(ctx context.Context, app store.App) (*forge, error) {
+	if s.remote == nil {
+		return nil, nil
+	}
+	remote, found, err := s.remote(ctx, app)
+	if err != nil || !found {
+		return nil, err
+	}
+	return openForge(s.client, remote)
+}
+
+// RemoteHead asks the forge for the commit of a branch, given by its full name; "" when there is no such branch.
+func (s *Server) RemoteHead(ctx context.Context, app, branch string) (sha string, err error) {
+	record, err := s.store.App(ctx, app)
+	if err != nil {
+		return "", err
+	}
+	f, err := s.forge(ctx, record)
+	if err != nil {
+		return "", err
+	}
+	if f == nil {
+		return "", noRemote(app)
+	}
+	advertised, err := f.references(ctx)
+	if err != nil {
+		return "", err
+	}
+	return hexOrEmpty(advertised.References[branch]), nil
+}
+
+func noRemote(app string) error {
+	return store.Problemf(store.CodeNotFound, "%s has no repository at a forge", app).WithHint("shipgate app update %s --repo OWNER/NAME", app)
+}
+
+// atForge finds what a name stands for at the forge: the deploy branch for "", a full ref, a branch, or a tag, which is
+// peeled. It gives "" when the forge does not know the name.
+func (s *Server) atForge(ctx context.Context, app store.App, f *forge, ref string) (string, error) {
+	names := []string{ref, "refs/heads/" + ref, "refs/tags/" + ref}
+	if ref == "" {
+		branch, tip, err := s.DeployBranch(ctx, app)
+		if err != nil {
+			return "", err
+		}
+		if names = []string{branch}; tip == "" {
+			names = append(names, mainBranch, masterBranch)
+		}
+	}
+	advertised, err := f.references(ctx)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		if id, ok := advertised.Peeled[name]; ok {
+			return id.String(), nil
+		}
+		if id, ok := advertised.References[name]; ok && strings.HasPrefix(name, "refs/") {
+			return id.String(), nil
+		}
+	}
+	return "", nil
+}
+
+// obtainNamed brings in what a name stands for at the forge, and gives the name by which it is here then.
+func (s *Server) obtainNamed(ctx context.Context, name, ref string) (string, error) {
+	if s.remote == nil {
+		return ref, nil
+	}
+	app, err := s.store.App(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	f, err := s.forge(ctx, app)
+	if err != nil || f == nil {
+		return ref, err
+	}
+	sha := strings.ToLower(ref)
+	if store.ValidateCommitID(sha) != nil {
+		if sha, err = s.atForge(ctx, app, f, ref); err != nil || sha == "" {
+			return ref, err
+		}
+	}
+	if _, err := s.Fetch(ctx, name, sha); err != nil {
+		return "", fmt.Errorf("fetch %.7s: %w", sha, err)
+	}
+	return sha, nil
+}

@@ -1,0 +1,91 @@
+package gitserver
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-git/go-git/v5/plumbing"
+)
+
+// boundary holds the commits whose parents need not be here: their history stayed at the forge. It is kept in the file
+// "shallow" of the repository, in the format that git itself reads there: one id to a line.
+type boundary map[plumbing.Hash]bool
+
+func shallowFile(dir string) string { return filepath.Join(dir, "shallow") }
+
+func readBoundary(dir string) (boundary, error) {
+	content, err := os.ReadFile(shallowFile(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return boundary{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read shallow boundary: %w", err)
+	}
+	b := boundary{}
+	for line := range strings.Lines(string(content)) {
+		id := strings.TrimSpace(line)
+		if !plumbing.IsHash(id) {
+			return nil, fmt.Errorf("read shallow boundary: it holds %.60q", id)
+		}
+		b[plumbing.NewHash(id)] = true
+	}
+	return b, nil
+}
+
+func (b boundary) sorted() []plumbing.Hash {
+	ids := slices.Collect(maps.Keys(b))
+	plumbing.HashesSort(ids)
+	return ids
+}
+
+// with gives the boundary enlarged by these commits.
+func (b boundary) with(ids []plumbing.Hash) boundary {
+	larger := maps.Clone(b)
+	for _, id := range ids {
+		larger[id] = true
+	}
+	return larger
+}
+
+// enlargeBoundary records commits as cut off from their parents. It has to be durable before such a commit is in the
+// repository: a boundary that names a commit which never came harms nobody, a commit without its parents is damage.
+func (r *repository) enlargeBoundary(ids []plumbing.Hash) error {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	packs := r.packs.Load()
+	larger := packs.boundary.with(ids)
+	for id := range packs.boundary {
+		if packs.complete(id) {
+			delete(larger, id) // a push has brought what was missing
+		}
+	}
+	if maps.Equal(larger, packs.boundary) {
+		return nil
+	}
+	var content strings.Builder
+	for _, id := range larger.sorted() {
+		content.WriteString(id.String() + "\n")
+	}
+	if err := writeDurably(shallowFile(r.dir), content.String()); err != nil {
+		return fmt.Errorf("write shallow boundary: %w", err)
+	}
+	r.packs.Store(&objects{packs: packs.packs, boundary: larger})
+	return nil
+}
+
+// complete says whether a commit is here with all its parents.
+func (o *objects) complete(id plumbing.Hash) bool {
+	commit, err := o.commit(id)
+	return err == nil && !slices.ContainsFunc(commit.ParentHashes, func(parent plumbing.Hash) bool { return !o.has(parent) })
+}
+
+// shallows lists the boundary's commits that are here, as clients are told of them.
+func (o *objects) shallows() []plumbing.Hash {
+	return slices.DeleteFunc(o.boundary.sorted(), func(id plumbing.Hash) bool { return !o.has(id) })
+}
