@@ -1,0 +1,259 @@
+package github
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shipgate/shipgate/gitserver/github/githubtest"
+	"github.com/shipgate/shipgate/store"
+)
+
+func (d *depot) head(app, branch string) string {
+	d.Helper()
+	head, _, err := d.store.Head(d.Context(), app, branch)
+	d.check(err)
+	return head.SHA
+}
+
+func TestMissedPushes(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	d.app("api", `"paths":["api/**"]`)
+	d.forge.heads[mainRef] = shaA
+	d.forge.messages = map[string]string{shaB: "Add search\n\nmore", shaC: "x [skip ci]"}
+	d.forge.files = map[string][]string{shaD: {"web/a"}}
+	c := newCatchUp(d.hub)
+	look := func(sha string) {
+		d.Helper()
+		d.forge.set(func() { d.forge.heads[mainRef] = sha })
+		c.round(t.Context())
+		d.wants("received", d.head("web", mainRef)+d.head("api", mainRef), sha+sha)
+	}
+	look(shaA)
+	d.wants("the first look", d.shas("web")+d.shas("api"), "")
+	look(shaB)
+	look(shaB)
+	d.wants("a missed push", d.shas("web"), "b:caught up")
+	one := d.deployments("web")[0]
+	d.wants("its subject", one.Subject, "Add search")
+	d.wants("its updates", fmt.Sprint(one.Updates), fmt.Sprint([]store.RefUpdate{{Name: mainRef, New: shaB}}))
+	events, err := d.store.Events(t.Context(), one.ID, 0, 10)
+	d.check(err)
+	if !slices.ContainsFunc(events, func(e store.Event) bool {
+		return e.Kind == "note" && e.Text == "caught up: no webhook told of this push"
+	}) {
+		t.Errorf("its history: %+v", events)
+	}
+	look(shaC)
+	look(shaD)
+	d.wants("a skipped one, and another", d.shas("web"), "b:caught up d:caught up")
+	d.wants("with paths", d.shas("api"), "b:caught up")
+	d.start()
+	d.wants("the webhook comes late", d.outcome("push", pushed(mainRef, shaC, shaD, 100, "d")),
+		"api: nothing under api/** changed; web: received before: deployment "+fmt.Sprint(d.deployments("web")[1].ID))
+	d.wants("an older one as well", d.outcome("push", pushed(mainRef, shaA, shaB, 99, "b")), "api: overtaken by a newer push; web: overtaken by a newer push")
+}
+
+func TestToAndFro(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	c := newCatchUp(d.hub)
+	for _, sha := range []string{shaA, shaB, shaA, shaB, shaB} {
+		d.forge.heads[mainRef] = sha
+		c.round(t.Context())
+	}
+	d.wants("deployments", d.shas("web"), "b:caught up a:caught up b:caught up")
+}
+
+func TestACaughtUpPushThatWasNotRecorded(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	d.check(d.store.SetHead(t.Context(), store.Head{App: "web", Branch: mainRef, SHA: shaA}))
+	d.forge.heads[mainRef] = shaB
+	_, err := d.store.Enqueue(t.Context(), store.NewDeployment{App: "web", Trigger: store.TriggerCaughtUp, SHA: shaB, Ref: mainRef})
+	d.check(err)
+	d.finish("web", store.Failed)
+	d.reopen()
+	newCatchUp(d.hub).round(t.Context())
+	d.wants("deployments", d.shas("web"), "b:caught up")
+	d.wants("received", d.head("web", mainRef), shaB)
+}
+
+// What the forge said before a webhook told of something newer is not deployed after it.
+func TestAWebhookIsFasterThanTheLook(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	d.check(d.store.SetHead(t.Context(), store.Head{App: "web", Branch: mainRef, SHA: shaA}))
+	d.forge.heads[mainRef] = shaB
+	p, err := decodePush(pushed(mainRef, shaA, shaC, 100, "c"))
+	d.check(err)
+	d.forge.onHead = func() { d.hub.outcomeOfPush(t.Context(), p, "delivery:g") }
+	newCatchUp(d.hub).round(t.Context())
+	d.wants("deployments", d.shas("web"), "c:webhook")
+	d.wants("received", d.head("web", mainRef), shaC)
+
+	other := newDepot(t)
+	other.app("web")
+	other.forge.heads[mainRef] = shaB
+	other.forge.onHead = func() { other.hub.outcomeOfPush(t.Context(), p, "delivery:g") }
+	newCatchUp(other.hub).round(t.Context())
+	other.wants("received at the first look", other.head("web", mainRef), shaC)
+}
+
+func TestTheOtherDefaultBranch(t *testing.T) {
+	const master = "refs/heads/master"
+	d := newDepot(t)
+	d.app("web")
+	d.app("named", `"branch":"main"`)
+	d.forge.heads[master] = shaA
+	c := newCatchUp(d.hub)
+	c.round(t.Context())
+	d.wants("received", d.head("web", master)+d.head("named", master), shaA)
+	d.forge.heads[master] = shaB
+	c.round(t.Context())
+	d.wants("deployments", d.shas("web"), "b:caught up")
+	d.forge.heads[mainRef] = shaC
+	c.round(t.Context())
+	d.wants("main is there now", d.head("web", mainRef), shaC)
+}
+
+func TestNothingIsLookedAtWithoutConnection(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	d.check(d.hub.Disconnect(t.Context()))
+	newCatchUp(d.hub).round(t.Context())
+	if d.forge.asked != 0 {
+		t.Errorf("the forge was asked %d times", d.forge.asked)
+	}
+}
+
+func TestTroubleIsLoggedWhenItChanges(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	_, err := d.store.CreateApp(t.Context(), store.App{Name: "alone", Source: store.SourceDockerfile, Hosts: []string{"alone.localhost"}, Config: []byte(`{"port":80}`)})
+	d.check(err)
+	c := newCatchUp(d.hub)
+	for _, err := range []error{errOffline, errOffline, store.Problemf(store.CodeUnreachable, "another"), nil, nil, errOffline} {
+		d.forge.down[""] = err
+		c.round(t.Context())
+	}
+	for words, want := range map[string]int{
+		"forge cannot be reached": 2, "error=another": 1, "can look for missed pushes of web again": 1, "alone": 0,
+	} {
+		if got := strings.Count(d.log.String(), words); got != want {
+			t.Errorf("%q is logged %d times, want %d: %s", words, got, want, d.log.String())
+		}
+	}
+}
+
+// The rounds begin when what webhooks told of before is worked off, and one comes after each Connect.
+func TestRounds(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	d.check(d.store.SetHead(t.Context(), store.Head{App: "web", Branch: mainRef, SHA: shaA}))
+	d.forge.heads[mainRef] = shaB
+	guid := d.deliver("push", pushed(mainRef, shaA, shaB, 100, "b"))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	d.hub.stop = stop
+	d.hub.CatchUpEvery = time.Hour
+	d.hub.work.Go(func() { d.hub.runCatchUp(ctx) })
+	d.hub.work.Go(func() { d.hub.runDeliveries(ctx) })
+	d.wants("the webhook comes first", d.ended(guid).Outcome, "web: deployment 1")
+	asked := func() (n int) {
+		d.forge.set(func() { n = d.forge.asked })
+		return n
+	}
+	d.until("the first round", func() bool { return asked() == 1 })
+	d.wants("deployments", d.shas("web"), "b:webhook")
+	d.hub.connected <- struct{}{}
+	d.until("the round after a connection", func() bool { return asked() == 2 })
+}
+
+func TestOldDeliveriesAreForgotten(t *testing.T) {
+	d := newDepot(t)
+	d.post("g-1", "star", []byte("{}"))
+	d.post("g-2", "push", []byte("{}"))
+	c := newCatchUp(d.hub)
+	known := func() (n int) {
+		all, err := d.store.Deliveries(t.Context(), 10)
+		d.check(err)
+		return len(all)
+	}
+	later := func(after time.Duration) int {
+		d.hub.now = func() time.Time { return time.Now().Add(after) }
+		c.round(t.Context())
+		return known()
+	}
+	if got := later(keepHistory - time.Hour); got != 2 {
+		t.Errorf("%d are left before their time", got)
+	}
+	if got := later(keepHistory + time.Hour); got != 1 || !d.delivery("g-2").EndedAt.IsZero() {
+		t.Errorf("%d are left; the one that waits has to be", got)
+	}
+}
+
+// GitHub is asked for what it could not deliver: each delivery once, and nothing that is of no use.
+func TestFailedDeliveriesAreAskedForAgain(t *testing.T) {
+	o := newOffice(t, `,"branch":"main"`)
+	o.hub.Repositories = newForge()
+	access := o.connectApp()
+	server := httptest.NewServer(o.hub)
+	defer server.Close()
+	o.fake.SetHook(githubtest.Hook{URL: server.URL, Secret: access.WebhookSecret, ContentType: "json"})
+	attempts := func() (n int) {
+		for _, r := range o.fake.Requests() {
+			if r.Method == "POST" && strings.HasSuffix(r.Path, "/attempts") {
+				n++
+			}
+		}
+		return n
+	}
+	push := func() githubtest.Delivery {
+		o.Helper()
+		_, d, err := o.fake.Push(o.repo, "main", "x", map[string]string{"a": fmt.Sprint(time.Now())})
+		o.check(err)
+		return d
+	}
+	o.fake.Lose(true)
+	o.fake.SetClock(-redeliverySpan - time.Hour)
+	old := push()
+	o.fake.SetClock(0)
+	o.fake.Lose(false)
+	taken := push()
+	o.fake.Lose(true)
+	first, second := push(), push()
+	_, err := o.fake.Deliver("star", []byte(`{}`))
+	o.check(err)
+	o.fake.Lose(false)
+	known := func(d githubtest.Delivery) bool {
+		found, err := o.store.HasDelivery(t.Context(), d.GUID)
+		o.check(err)
+		return found
+	}
+	if !known(taken) || known(first) || known(second) {
+		t.Fatal("the fake loses the wrong ones")
+	}
+	c := newCatchUp(o.hub)
+	c.round(t.Context())
+	patience, stop := context.WithTimeout(t.Context(), 20*time.Second)
+	defer stop()
+	o.check(o.fake.WaitFor(patience, func() bool { return known(first) && known(second) }))
+	c.round(t.Context())
+	if attempts() != 2 || known(old) {
+		t.Errorf("%d were asked for; the old one: %v", attempts(), known(old))
+	}
+	o.fake.Lose(true)
+	push()
+	for range 3 { // it is lost again
+		c.round(t.Context())
+	}
+	if attempts() != 3 {
+		t.Errorf("%d were asked for in the end", attempts())
+	}
+}
