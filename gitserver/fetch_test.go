@@ -98,17 +98,17 @@ func (f *testForge) mustRefuse(code store.Code, want string, sha string) {
 
 func TestFetchIsShallowThenIncremental(t *testing.T) {
 	f := newTestForge(t)
-	f.publish("one", "a", numbered(2000, "1"), "dir/b", "b")
+	f.publish("one", "a", numbered(2000, "1"), "dir/b", "b", "c", "c", "e", "e", "g", "g")
 	first := f.publish("two", "a", numbered(2000, "2"))
 	f.mustFetch(first)
-	equal(t, "objects of one commit", f.count(), 5)
+	equal(t, "objects of one commit", f.count(), 8)
 	second := f.publish("three", "dir/b", "changed")
 	d := store.Deployment{ID: 7, App: testApp, SHA: first}
 	_, err := f.rig.server.Obtain(t.Context(), d)
 	check(t, err)
 	equal(t, "hidden ref", f.tip("refs/deployments/7"), first)
 	f.mustFetch(second)
-	equal(t, "objects of two commits", f.count(), 9)
+	equal(t, "objects of two commits", f.count(), 12)
 	packs := f.rig.server.repositories[testApp].packs.Load().packs
 	count, err := packs[0].index.Count()
 	check(t, err)
