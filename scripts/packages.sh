@@ -7,6 +7,7 @@ missing=()
 command -v git >/dev/null || missing+=(git)
 command -v curl >/dev/null || missing+=(curl)
 command -v gcc >/dev/null || missing+=(gcc libc6-dev) # for the race detector
+command -v chromium >/dev/null || missing+=(chromium) # for the pages
 [ ${#missing[@]} -eq 0 ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 	echo "packages: install ${missing[*]}" >&2

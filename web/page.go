@@ -100,7 +100,7 @@ func (s *server) execute(c echo.Context, status int, name, part string, data any
 
 // isPage says whether an error is to be read by people.
 func isPage(c echo.Context) bool {
-	if c.Get(pageKey) != nil && c.Path() != "/*" { // which is where nothing is
+	if c.Get(pageKey) != nil {
 		return true
 	}
 	return !strings.HasPrefix(c.Request().URL.Path, "/api/") && strings.Contains(c.Request().Header.Get("Accept"), "text/html")

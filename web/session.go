@@ -25,34 +25,42 @@ func (s *server) session(c echo.Context) (*store.Token, error) {
 	if err != nil {
 		return nil, nil
 	}
-	id, genuine := s.openSession(cookie.Value)
-	if !genuine {
+	id, expires, mark, ok := cutSession(cookie.Value)
+	if !ok {
 		return nil, nil
 	}
 	token, err := s.Store.TokenByID(c.Request().Context(), id)
 	if err != nil && store.CodeOf(err) == store.CodeUnauthorised {
 		return nil, nil
 	}
-	return &token, err
-}
-
-// sealSession makes the value of the cookie: the number of the token, when it expires and the mark of both.
-func (s *server) sealSession(token store.Token, expires time.Time) string {
-	message := fmt.Sprintf("%d.%d", token.ID, expires.Unix())
-	return message + "." + s.Store.Sign("session", message)
-}
-
-func (s *server) openSession(value string) (token int64, genuine bool) {
-	parts := strings.Split(value, ".")
-	if len(parts) != 3 || !s.Store.Signed("session", parts[0]+"."+parts[1], parts[2]) {
-		return 0, false
-	}
-	token, err := strconv.ParseInt(parts[0], 10, 64)
 	if err != nil {
-		return 0, false
+		return nil, err
 	}
-	expires, err := strconv.ParseInt(parts[1], 10, 64)
-	return token, err == nil && time.Now().Unix() < expires
+	if !s.Store.Signed("session", sessionMessage(token, expires), mark) || time.Now().Unix() >= expires {
+		return nil, nil
+	}
+	return &token, nil
+}
+
+// sessionMessage has the moment the token was made in it: the number of one that was revoked may be given to another.
+func sessionMessage(token store.Token, expires int64) string {
+	return fmt.Sprintf("%d.%d.%d", token.ID, expires, token.CreatedAt.UnixMicro())
+}
+
+// sealSession makes the value of the cookie: the number of the token, when the session expires, and the mark.
+func (s *server) sealSession(token store.Token, expires time.Time) string {
+	mark := s.Store.Sign("session", sessionMessage(token, expires.Unix()))
+	return fmt.Sprintf("%d.%d.%s", token.ID, expires.Unix(), mark)
+}
+
+func cutSession(value string) (token, expires int64, mark string, ok bool) {
+	parts := strings.Split(value, ".")
+	if len(parts) != 3 {
+		return 0, 0, "", false
+	}
+	token, wrongToken := strconv.ParseInt(parts[0], 10, 64)
+	expires, wrongExpires := strconv.ParseInt(parts[1], 10, 64)
+	return token, expires, parts[2], wrongToken == nil && wrongExpires == nil
 }
 
 // login is what the form of the sign-in page shows.

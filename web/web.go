@@ -90,16 +90,30 @@ func (s *server) router() *echo.Echo {
 	router := echo.New()
 	router.HideBanner, router.HidePort = true, true
 	router.HTTPErrorHandler = s.answerError
-	router.Use(middleware.Recover())
-	router.POST("/webhooks/github", echo.WrapHandler(s.GitHub)) // has a limit of its own, and trusts a signature alone
-	rest := router.Group("", sameOrigin, middleware.BodyLimit(maxBody))
-	rest.GET("/healthz", s.alive)
-	rest.GET("/readyz", s.ready)
-	rest.GET("/metrics", s.metricsHandler(), s.allow("read"))
-	rest.GET("/api/v1/openapi.json", openAPI)
-	s.routeAPI(rest.Group("/api/v1"))
-	s.routePages(rest.Group("", s.page))
+	router.Use(middleware.Recover(), unlessWebhook(sameOrigin), unlessWebhook(middleware.BodyLimit(maxBody)))
+	router.POST(webhookPath, echo.WrapHandler(s.GitHub))
+	router.GET("/healthz", s.alive)
+	router.GET("/readyz", s.ready)
+	router.GET("/metrics", s.metricsHandler(), s.allow("read"))
+	router.GET("/api/v1/openapi.json", openAPI)
+	s.routeAPI(router.Group("/api/v1"))
+	s.routePages(router)
 	return router
+}
+
+const webhookPath = "/webhooks/github"
+
+// unlessWebhook leaves deliveries alone: they have a limit of their own, and a signature is what they are trusted by.
+func unlessWebhook(middleware echo.MiddlewareFunc) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		limited := middleware(next)
+		return func(c echo.Context) error {
+			if c.Path() == webhookPath {
+				return next(c)
+			}
+			return limited(c)
+		}
+	}
 }
 
 func (s *server) routeAPI(api *echo.Group) {
@@ -129,19 +143,19 @@ func (s *server) routeAPI(api *echo.Group) {
 }
 
 // routePages has no route that takes a token: pages go by the session alone, and the API by tokens alone.
-func (s *server) routePages(pages *echo.Group) {
-	pages.GET("/", s.overviewPage)
-	pages.GET("/login", s.loginPage)
-	pages.POST("/login", s.signIn)
-	pages.POST("/logout", s.signOut)
-	pages.GET("/setup/github", s.setupPage)
-	pages.GET("/deployments/:deployment", s.deploymentPage)
-	pages.GET("/deployments/:deployment/summary", s.deploymentSummary)
-	pages.GET("/deployments/:deployment/events", s.deploymentEvents)
-	pages.GET("/deployments/:deployment/log", s.deploymentText)
-	pages.POST("/deployments/:deployment/cancel", s.cancelByForm)
-	pages.POST("/deployments/:deployment/rollback", s.rollbackByForm)
-	pages.GET("/assets/:asset", asset)
+func (s *server) routePages(router *echo.Echo) {
+	router.GET("/", s.overviewPage, s.page)
+	router.GET("/login", s.loginPage, s.page)
+	router.POST("/login", s.signIn, s.page)
+	router.POST("/logout", s.signOut, s.page)
+	router.GET("/setup/github", s.setupPage, s.page)
+	router.GET("/deployments/:deployment", s.deploymentPage, s.page)
+	router.GET("/deployments/:deployment/summary", s.deploymentSummary, s.page)
+	router.GET("/deployments/:deployment/events", s.deploymentEvents, s.page)
+	router.GET("/deployments/:deployment/log", s.deploymentText, s.page)
+	router.POST("/deployments/:deployment/cancel", s.cancelByForm, s.page)
+	router.POST("/deployments/:deployment/rollback", s.rollbackByForm, s.page)
+	router.GET("/assets/:asset", asset)
 }
 
 // splitGit sends /APP.git/… to the git side, which checks tokens and sizes itself.
