@@ -16,6 +16,9 @@ func (a *attempt) build(ctx context.Context) (store.Change, error) {
 	if a.d.Release != 0 {
 		return store.Change{}, a.findArtefact(ctx)
 	}
+	if err := a.obtain(ctx); err != nil {
+		return store.Change{}, err
+	}
 	if a.d.Trigger == store.TriggerPush {
 		if err := a.Branches.Check(ctx, a.d); err != nil {
 			return store.Change{}, err

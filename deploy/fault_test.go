@@ -12,7 +12,7 @@ import (
 
 // impatient is for worlds in which what does not work at once never will.
 var impatient = Patience{
-	Build: 10 * time.Second, Engine: 150 * time.Millisecond, Route: 150 * time.Millisecond,
+	Fetch: 300 * time.Millisecond, Build: 10 * time.Second, Engine: 150 * time.Millisecond, Route: 150 * time.Millisecond,
 	Undo: 300 * time.Millisecond, Reap: 150 * time.Millisecond,
 }
 

@@ -52,8 +52,11 @@ type Builder interface {
 	Build(ctx context.Context, request store.BuildRequest, log func(line string)) (store.Artefact, error)
 }
 
-// Branches keeps what the deploy branch says in step with what is live.
+// Branches has the commits of an app, and keeps what its deploy branch says in step with what is live.
 type Branches interface {
+	// Obtain makes sure that the commit is here and stays. One that is still at the forge is fetched; a forge that cannot be
+	// reached is an unreachable Problem, worth another try.
+	Obtain(ctx context.Context, deployment store.Deployment) (fetched bool, err error)
 	// Check says whether the deployment may still go on: its branch did not move away while it waited.
 	Check(ctx context.Context, deployment store.Deployment) error
 	// Advance moves the deployment's refs. It can be repeated.

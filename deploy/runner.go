@@ -32,6 +32,7 @@ type Options struct {
 
 // Patience bounds how long the runner keeps trying what does not work. Zero fields take the defaults.
 type Patience struct {
+	Fetch  time.Duration // until the commit is here; default 15 min
 	Build  time.Duration // one build; default store.DefaultBuildTimeout
 	Engine time.Duration // one verb of the engine, beyond the grace of a stop; default 1 min
 	Route  time.Duration // one verb of the router, beyond the limit of a drain; default 1 min
@@ -81,6 +82,7 @@ func New(options Options) *Runner {
 
 func (p Patience) withDefaults() Patience {
 	return Patience{
+		Fetch:  or(p.Fetch, 15*time.Minute),
 		Build:  or(p.Build, store.DefaultBuildTimeout),
 		Engine: or(p.Engine, time.Minute),
 		Route:  or(p.Route, time.Minute),

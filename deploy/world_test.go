@@ -209,9 +209,30 @@ type fakeBranches struct {
 	mu    sync.Mutex
 	tips  map[string]string // by app
 	moved error             // what Check answers
+	far   map[string]bool   // commits that are still at the forge
+	away  func() error      // what Obtain answers when the forge is asked; nil: nothing is wrong
 }
 
 const mainBranch = "refs/heads/main"
+
+func (b *fakeBranches) Obtain(ctx context.Context, d store.Deployment) (fetched bool, err error) {
+	err = b.world.call(ctx, "obtain commit", func() error {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if !b.far[d.SHA] {
+			return nil
+		}
+		if b.away != nil {
+			if err := b.away(); err != nil {
+				return err
+			}
+		}
+		delete(b.far, d.SHA)
+		fetched = true
+		return nil
+	})
+	return fetched && err == nil, err
+}
 
 func (b *fakeBranches) Check(ctx context.Context, _ store.Deployment) error {
 	return b.world.call(ctx, "check branch", func() error {

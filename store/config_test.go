@@ -48,7 +48,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 		`"prot":1`: `unknown field "prot"`, `"port":-1`: "1 to 65535", `"port":65536`: "1 to 65535", `"port":"80"`: "port", `"port":1.5`: "port",
 		`"repo_owner":"a"`: "go together", `"repo_name":"a"`: "go together", `"repo_owner":"a/b","repo_name":"c"`: "not a repository", `"repo_owner":"a","repo_name":"b c"`: "not a repository",
 		`"branch":"../../x"`: "not a branch name", `"branch":"-f"`: "not a branch name", `"on_push":"queue"`: "use cancel", `"liveness":"-1s"`: "0s to 1h", `"drain":"61m"`: "0s to 1h", `"hold":"2h"`: "0s to 1h", `"stop_grace":"-1ns"`: "0s to 1h",
-		`"paths":[""]`: "pattern", `"paths":["!"]`: "pattern", `"paths":["/etc/**"]`: "pattern", `"paths":["../x"]`: "pattern", `"paths":["a[b"]`: "pattern", `"paths":["a/../../b"]`: "pattern", `"environment":"a\nb"`: "environment",
+		`"paths":[""]`: "pattern", `"paths":["!"]`: "pattern", `"paths":["/etc/**"]`: "pattern", `"paths":["../x"]`: "pattern", `"paths":["a[b"]`: "pattern", `"paths":["web/{a"]`: "pattern", `"paths":["a/../../b"]`: "pattern", `"environment":"a\nb"`: "environment",
 		`"hold":30`: `"30s"`, `"hold":"30"`: `"30s"`, `"hold":"soon"`: `"30s"`, `"hold":""`: `"30s"`,
 		`"healthcheck":{}`: "start with /", `"healthcheck":{"path":"healthz"}`: "start with /", `"healthcheck":{"path":"/a b"}`: "blanks", `"healthcheck":{"path":"/a\nb"}`: "blanks", `"healthcheck":{"path":"/a\tb"}`: "blanks",
 		`"healthcheck":{"path":"/","status":99}`: "100 to 599", `"healthcheck":{"path":"/","status":600}`: "100 to 599", `"healthcheck":{"path":"/","status":-1}`: "100 to 599",

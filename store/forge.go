@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/bmatcuk/doublestar/v4"
 )
 
 // Repository names a repository at the forge. Its letters count without case.
@@ -220,9 +222,8 @@ func (c *SharedConfig) environment() string { return cmp.Or(c.Environment, Defau
 
 func (c *SharedConfig) validateForge() error {
 	for _, glob := range c.Paths {
-		_, err := path.Match(glob, "")
 		positive := strings.TrimPrefix(glob, "!")
-		if err != nil || positive == "" || len(glob) > 300 || path.IsAbs(positive) || !isLocal(path.Clean(positive)) {
+		if !doublestar.ValidatePattern(positive) || positive == "" || len(glob) > 300 || path.IsAbs(positive) || !isLocal(path.Clean(positive)) {
 			return fmt.Errorf("paths: %q is not a pattern of paths in the repository, such as web/**", glob)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -25,6 +24,15 @@ type shownApp struct {
 	Config    json.RawMessage `json:"config"`
 	Live      *store.Live     `json:"live"`
 	CreatedAt time.Time       `json:"created_at"`
+}
+
+// repository is the one that the app follows, or "".
+func (a shownApp) repository() string {
+	var config store.SharedConfig
+	if json.Unmarshal(a.Config, &config) != nil || config.RepoOwner == "" {
+		return ""
+	}
+	return config.RepoOwner + "/" + config.RepoName
 }
 
 func (c *cli) appCommand() *cobra.Command {
@@ -104,6 +112,9 @@ func (c *cli) createApp(command *cobra.Command, body map[string]any, withoutToke
 		Remote string `json:"remote,omitempty"`
 	}{app, remote}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s created: %s, %s\n", app.Name, app.Source, app.Strategy)
+		if repository := app.repository(); repository != "" {
+			fmt.Fprintf(w, "\nIt follows %s: the next push there deploys. What is there now is deployed by\n  shipgate deploy %s\n", repository, app.Name)
+		}
 		if remote != "" {
 			fmt.Fprintf(w, "\nIn your repository:\n  git remote add shipgate %s\n  git push shipgate main\n", remote)
 		}
@@ -218,144 +229,4 @@ func (c *cli) confirmed(name string) bool {
 	var answer string
 	_, err := fmt.Fscanln(c.stdin, &answer)
 	return err == nil && answer == name
-}
-
-// appFlags are the parts of a config that have a flag of their own; --config-json has them all.
-type appFlags struct {
-	hosts, volumes, buildArgs                                        []string
-	strategy, repo, branch, publishDir, health, memory, file, target string
-	context, dockerfile                                              string
-	port                                                             int
-	healthTimeout                                                    time.Duration
-	cpus                                                             float64
-}
-
-func (f *appFlags) add(command *cobra.Command) {
-	flags := command.Flags()
-	flags.StringSliceVar(&f.hosts, "host", nil, "host name that leads to the app; can be repeated")
-	flags.StringVar(&f.strategy, "strategy", "", "blue-green or recreate")
-	flags.IntVar(&f.port, "port", 0, "where the app listens (default: what the image exposes)")
-	flags.StringVar(&f.health, "health", "", "path that answers 2xx when the app is healthy")
-	flags.DurationVar(&f.healthTimeout, "health-timeout", 0, "how long it may take to be healthy (default 30s)")
-	flags.StringVar(&f.repo, "repo", "", "OWNER/NAME on GitHub")
-	flags.StringVar(&f.branch, "branch", "", "the branch that deploys (default: main, else master)")
-	flags.StringVar(&f.publishDir, "publish-dir", "", "static: the directory to publish")
-	flags.StringVar(&f.context, "context", "", "dockerfile: directory of the build context")
-	flags.StringVar(&f.dockerfile, "dockerfile", "", "dockerfile: its path inside the context")
-	flags.StringVar(&f.target, "target", "", "dockerfile: the stage to build")
-	flags.StringArrayVar(&f.buildArgs, "build-arg", nil, "dockerfile: NAME=VALUE; can be repeated")
-	flags.StringVar(&f.memory, "memory", "", "limit of the container, such as 512m")
-	flags.Float64Var(&f.cpus, "cpus", 0, "limit of the container, such as 1.5")
-	flags.StringArrayVar(&f.volumes, "volume", nil, "NAME:/PATH[:ro]; can be repeated")
-	flags.StringVar(&f.file, "config-json", "", "the config as JSON from a file, or - for standard input; flags come on top")
-}
-
-// config gives the fields that were said, as they stand in the blob.
-func (f *appFlags) config(command *cobra.Command, stdin io.Reader) (map[string]any, error) {
-	config := map[string]any{}
-	if f.file != "" {
-		if err := readConfig(f.file, stdin, &config); err != nil {
-			return nil, err
-		}
-	}
-	for name, value := range map[string]any{
-		"deploy_strategy": f.strategy, "port": f.port, "branch": f.branch, "publish_dir": f.publishDir,
-		"context": f.context, "dockerfile": f.dockerfile, "target": f.target,
-	} {
-		flag := strings.ReplaceAll(strings.TrimPrefix(name, "deploy_"), "_", "-")
-		if command.Flags().Changed(flag) {
-			config[name] = value
-		}
-	}
-	if f.health != "" || f.healthTimeout != 0 {
-		config["healthcheck"] = f.healthcheck(object(config, "healthcheck"))
-	}
-	if f.memory != "" || f.cpus != 0 {
-		config["resources"] = f.resources(object(config, "resources"))
-	}
-	if f.repo != "" {
-		owner, name, found := strings.Cut(f.repo, "/")
-		if !found {
-			return nil, store.Problemf(store.CodeUsage, "--repo %s is not OWNER/NAME", f.repo).WithHint("--repo octocat/hello-world")
-		}
-		config["repo_owner"], config["repo_name"] = owner, name
-	}
-	return config, f.lists(config)
-}
-
-// object is what the config says under a name already.
-func object(config map[string]any, name string) map[string]any {
-	if said, ok := config[name].(map[string]any); ok {
-		return said
-	}
-	return map[string]any{}
-}
-
-func (f *appFlags) healthcheck(check map[string]any) map[string]any {
-	if f.health != "" {
-		check["path"] = f.health
-	}
-	if f.healthTimeout != 0 {
-		check["timeout"] = f.healthTimeout.String()
-	}
-	return check
-}
-
-func (f *appFlags) resources(resources map[string]any) map[string]any {
-	if f.memory != "" {
-		resources["memory"] = f.memory
-	}
-	if f.cpus != 0 {
-		resources["cpus"] = f.cpus
-	}
-	return resources
-}
-
-func (f *appFlags) lists(config map[string]any) error {
-	var volumes []map[string]any
-	for _, text := range f.volumes {
-		name, path, found := strings.Cut(text, ":")
-		if !found {
-			return store.Problemf(store.CodeUsage, "--volume %s is not NAME:/PATH", text).WithHint("--volume data:/var/lib/app")
-		}
-		path, readOnly := strings.CutSuffix(path, ":ro")
-		volumes = append(volumes, map[string]any{"name": name, "path": path, "read_only": readOnly})
-	}
-	if volumes != nil {
-		config["volumes"] = volumes
-	}
-	args := map[string]any{}
-	for _, text := range f.buildArgs {
-		name, value, found := strings.Cut(text, "=")
-		if !found {
-			return store.Problemf(store.CodeUsage, "--build-arg %s is not NAME=VALUE", text)
-		}
-		args[name] = value
-	}
-	if len(args) > 0 {
-		config["build_args"] = args
-	}
-	return nil
-}
-
-func readConfig(file string, stdin io.Reader, into *map[string]any) error {
-	if file != "-" {
-		opened, err := os.Open(file)
-		if err != nil {
-			return store.Problemf(store.CodeUsage, "read --config-json: %w", err)
-		}
-		defer opened.Close()
-		stdin = opened
-	}
-	text, err := io.ReadAll(stdin)
-	if err != nil {
-		return fmt.Errorf("read --config-json: %w", err)
-	}
-	if err := json.Unmarshal(text, into); err != nil {
-		return store.Problemf(store.CodeUsage, "read --config-json: %w", err)
-	}
-	if *into == nil {
-		return store.Problemf(store.CodeUsage, "read --config-json: null is not a config").WithHint("write {} for an empty one")
-	}
-	return nil
 }

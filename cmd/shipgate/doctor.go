@@ -45,7 +45,7 @@ func (c *cli) surroundings() (*services, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read server.json: %w", err)
 	}
-	s := &services{dir: dir, proxy: proxy.NewClient(dir), logger: logger(c.stderr, "text")}
+	s := &services{dir: dir, proxy: proxy.NewClient(dir), logger: logger(c.stderr, "text", nil)}
 	if s.docker, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
 		return nil, fmt.Errorf("set up Docker client: %w", err)
 	}
@@ -72,6 +72,7 @@ func (s *services) examine(ctx context.Context) web.Report {
 		report.ServerID = s.store.ServerID()
 		pool, err := s.engine.Pool(ctx)
 		report.Findings = append(report.Findings, finding(poolText(pool), err))
+		report.Findings = append(report.Findings, s.github.Findings(ctx)...)
 	}
 	return report
 }

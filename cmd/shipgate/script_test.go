@@ -19,6 +19,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/shipgate/shipgate/gitserver/github/githubtest"
 	"github.com/shipgate/shipgate/proxy"
 )
 
@@ -100,6 +101,7 @@ func TestScripts(t *testing.T) {
 				ts.Check(serverOf(ts).await(args[0], "done", "undone"))
 			},
 			"containers": containers,
+			"github":     atGitHub,
 		},
 	})
 }
@@ -115,6 +117,9 @@ type scriptServer struct {
 	command     *exec.Cmd
 	log         *logTail
 	load        *loadRun
+
+	github       *githubtest.Fake
+	repositories map[string]*githubtest.Repository // by full name
 }
 
 func newScriptServer(env *testscript.Env, bin string) *scriptServer {
@@ -128,7 +133,9 @@ func newScriptServer(env *testscript.Env, bin string) *scriptServer {
 }
 
 func newServer(dir, bin string) *scriptServer {
-	return &scriptServer{dir: dir, bin: bin, api: "127.0.0.1:0", public: "127.0.0.1:0"}
+	return &scriptServer{
+		dir: dir, bin: bin, api: "127.0.0.1:0", public: "127.0.0.1:0", repositories: map[string]*githubtest.Repository{},
+	}
 }
 
 func (s *scriptServer) serve(ts *testscript.TestScript, args []string) {
@@ -214,6 +221,9 @@ func (s *scriptServer) cleanUp() {
 		_ = s.command.Process.Signal(syscall.SIGTERM)
 		<-s.log.done
 		_ = s.command.Wait()
+	}
+	if s.github != nil {
+		_ = s.github.Close()
 	}
 	if pid := proxyPID(s.dir); pid > 0 {
 		_ = syscall.Kill(pid, syscall.SIGTERM)

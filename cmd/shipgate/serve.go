@@ -22,6 +22,7 @@ import (
 	"github.com/shipgate/shipgate/deploy"
 	"github.com/shipgate/shipgate/deploy/dockerengine"
 	"github.com/shipgate/shipgate/gitserver"
+	"github.com/shipgate/shipgate/gitserver/github"
 	"github.com/shipgate/shipgate/proxy"
 	"github.com/shipgate/shipgate/store"
 	"github.com/shipgate/shipgate/web"
@@ -34,11 +35,15 @@ var (
 	_ deploy.Router    = (*proxy.Client)(nil)
 	_ deploy.Builder   = (*builder.Builder)(nil)
 	_ deploy.Branches  = (*gitserver.Server)(nil)
+
+	_ github.Repositories = (*gitserver.Server)(nil)
+	_ web.GitHub          = (*github.GitHub)(nil)
 )
 
 // serveFlags are the flags of shipgate serve.
 type serveFlags struct {
 	listen, public, url, logFormat string
+	catchUpEvery                   time.Duration
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -52,6 +57,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	command.Flags().StringVar(&flags.listen, "listen", "127.0.0.1:7420", "address of the API and of git")
 	command.Flags().StringVar(&flags.public, "public-addr", ":8080", "address that the apps are served on")
 	command.Flags().StringVar(&flags.url, "url", "", "public URL of this server, where it is behind another one")
+	command.Flags().DurationVar(&flags.catchUpEvery, "catch-up-every", 5*time.Minute, "how often GitHub is asked for pushes that no webhook told of")
 	command.Flags().StringVar(&flags.logFormat, "log-format", "text", "text or json")
 	return command
 }
@@ -66,7 +72,7 @@ func (c *cli) proxyCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return proxy.Serve(command.Context(), proxy.Options{DataDir: dir, PublicAddr: public, Logger: logger(c.stderr, "text")})
+			return proxy.Serve(command.Context(), proxy.Options{DataDir: dir, PublicAddr: public, Logger: logger(c.stderr, "text", nil)})
 		},
 	}
 	command.Flags().StringVar(&public, "public-addr", ":8080", "address that the apps are served on")
@@ -84,11 +90,24 @@ func (c *cli) absoluteDataDir(command string) (string, error) {
 	return dir, nil
 }
 
-func logger(w io.Writer, format string) *slog.Logger {
-	if format == "json" {
-		return slog.New(slog.NewJSONHandler(w, nil))
+// logger writes to w what masked leaves of it; nil leaves all.
+func logger(w io.Writer, format string, masked func(string) string) *slog.Logger {
+	options := &slog.HandlerOptions{}
+	if masked != nil {
+		options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
+			switch value := a.Value.Any().(type) {
+			case string:
+				a.Value = slog.StringValue(masked(value))
+			case error:
+				a.Value = slog.StringValue(masked(value.Error()))
+			}
+			return a
+		}
 	}
-	return slog.New(slog.NewTextHandler(w, nil))
+	if format == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
 }
 
 // services is everything that serve wires together.
@@ -99,9 +118,11 @@ type services struct {
 	engine  *dockerengine.Engine
 	builder *builder.Builder
 	git     *gitserver.Server
+	github  *github.GitHub
 	proxy   *proxy.Client
 	runner  *deploy.Runner
 	public  string // where the proxy really listens
+	base    string // where this server is reached from outside
 	logger  *slog.Logger
 }
 
@@ -112,7 +133,8 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &services{dir: dir, logger: logger(c.stderr, flags.logFormat)}
+	s := &services{dir: dir}
+	s.logger = logger(c.stderr, flags.logFormat, s.masked)
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.wire(ctx, flags); err != nil {
 		return err
@@ -122,10 +144,14 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 		return store.Problemf(store.CodeErrored, "listen on %s: %w", flags.listen, err).WithHint("shipgate serve --listen ADDRESS")
 	}
 	defer listener.Close()
+	address := s.addresses(listener.Addr(), flags.url)
+	s.base = address.API
 	if err := s.runner.Start(ctx); err != nil {
 		return err
 	}
-	address := s.addresses(listener.Addr(), flags.url)
+	if err := s.github.Start(address.API); err != nil {
+		return err
+	}
 	if err := writeServerFile(dir, address); err != nil {
 		return err
 	}
@@ -183,11 +209,7 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 			return s.git.Snapshot(ctx, app, sha)
 		},
 	})
-	s.git, err = gitserver.New(gitserver.Options{
-		Store: s.store, Dir: filepath.Join(s.dir, "repos"), Logger: s.logger,
-		Preflight: func(ctx context.Context, _ store.App) error { return s.builder.Preflight(ctx) },
-	})
-	if err != nil {
+	if err := s.wireForge(flags.catchUpEvery); err != nil {
 		return err
 	}
 	s.runner = deploy.New(deploy.Options{
@@ -195,6 +217,32 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 		ImagePresent: s.builder.ImagePresent, Preflight: s.builder.Preflight, URL: s.url, SitesDir: sites, Logger: s.logger,
 	})
 	return nil
+}
+
+// wireForge joins the git side, which fetches, and the GitHub side, which says where from and hears what was pushed there.
+func (s *services) wireForge(catchUpEvery time.Duration) (err error) {
+	s.git, err = gitserver.New(gitserver.Options{
+		Store: s.store, Dir: filepath.Join(s.dir, "repos"), Logger: s.logger,
+		Preflight: func(ctx context.Context, _ store.App) error { return s.builder.Preflight(ctx) },
+		Remote: func(ctx context.Context, app store.App) (store.Remote, bool, error) {
+			return s.github.Remote(ctx, app)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	s.github = github.New(github.Options{
+		Store: s.store, Repositories: s.git, URL: s.url, CatchUpEvery: catchUpEvery, Logger: s.logger,
+	})
+	return nil
+}
+
+// masked keeps the server's own secrets out of its log.
+func (s *services) masked(text string) string {
+	if s.store == nil {
+		return text
+	}
+	return s.store.Masked(text)
 }
 
 // url is the address of a host as people type it: with the port unless it is the usual one.
@@ -210,7 +258,7 @@ func (s *services) url(host string) string {
 func (s *services) listen(ctx context.Context, listener net.Listener) error {
 	handler := web.New(web.Options{
 		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget,
-		URL: s.url, Lifetime: ctx, Version: version(), Logger: s.logger,
+		GitHub: s.github, BaseURL: func() string { return s.base }, URL: s.url, Lifetime: ctx, Version: version(), Logger: s.logger,
 	})
 	requests, end := context.WithCancel(context.WithoutCancel(ctx)) // those under way may end in peace
 	defer end()
@@ -257,6 +305,9 @@ func (s *services) close() error {
 	var errs []error
 	if s.runner != nil {
 		errs = append(errs, s.runner.Close())
+	}
+	if s.github != nil {
+		errs = append(errs, s.github.Close())
 	}
 	if s.git != nil {
 		errs = append(errs, s.git.Close())

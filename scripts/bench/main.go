@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"time"
 )
 
 func main() {
@@ -30,6 +31,7 @@ func run(ctx context.Context, rounds, files int) (err error) {
 	defer func() { b.cleanUp(err != nil) }()
 	for _, measure := range []func(context.Context) error{
 		b.memory,
+		func(ctx context.Context) error { return b.webhooks(ctx, 200, 10*time.Second, 3*rounds) },
 		func(ctx context.Context) error { return b.pushToLive(ctx, rounds) },
 		func(ctx context.Context) error { return b.crashToVerdict(ctx, max(3, rounds/2)) },
 		func(ctx context.Context) error { return b.staticSite(ctx, files, max(3, rounds/2)) },

@@ -71,6 +71,7 @@ type deployment struct {
 	Step       string    `json:"step"`
 	Verdict    string    `json:"verdict"`
 	CreatedAt  time.Time `json:"created_at"`
+	StartedAt  time.Time `json:"started_at"`
 	FinishedAt time.Time `json:"finished_at"`
 	Steps      map[string]time.Time
 	Events     []struct {

@@ -22,6 +22,7 @@ type bench struct {
 	shipgate string
 	docker   string // a docker command that builds with BuildKit
 	server   *exec.Cmd
+	api      string
 	public   string
 	doctor   doctor
 }
@@ -72,6 +73,7 @@ func (b *bench) serve(ctx context.Context) error {
 	for lines.Scan() {
 		if _, rest, ready := strings.Cut(lines.Text(), "public="); ready && strings.HasPrefix(lines.Text(), "ready ") {
 			b.public = strings.Fields(rest)[0]
+			b.api = strings.TrimPrefix(strings.Fields(lines.Text())[1], "api=")
 			go func() { _, _ = io.Copy(io.Discard, log) }() // ends with the server
 			return nil
 		}
@@ -138,7 +140,7 @@ func (b *bench) commit(ctx context.Context, repository, message string) error {
 // cleanUp removes everything that carries the label of the bench's server.
 func (b *bench) cleanUp(failed bool) {
 	ctx := context.Background()
-	for _, app := range []string{"hello", "crash", "site"} {
+	for _, app := range []string{"hello", "crash", "site", "hook"} {
 		_, _ = b.output(ctx, b.dir, b.shipgate, "app", "destroy", app, "--yes", "--with-data")
 	}
 	_ = b.server.Process.Signal(syscall.SIGTERM)
