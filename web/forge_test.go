@@ -75,7 +75,7 @@ func TestSetupPage(t *testing.T) {
 		t.Errorf("the policy: %s", policy)
 	}
 	b.get(address+"&code=wrong").must(t, 404)
-	done := b.get(address + "&code=right").must(t, 200)
+	done := b.get(address+"&code=right").must(t, 200)
 	if !strings.Contains(done.body, "https://github.com/apps/shipgate-test/installations/new") || l.github.given.APIURL != "https://ghe.example.com/api/v3" {
 		t.Errorf("%s, %+v", done.body, l.github.given)
 	}
