@@ -30,8 +30,8 @@ func (s *Store) ReceiveDelivery(ctx context.Context, d Delivery) (fresh bool, er
 	now := stamp(time.Now())
 	ended := sql.NullInt64{Int64: now, Valid: d.Outcome != ""}
 	err = s.change(ctx, func(tx *sql.Tx) error {
-		result, err := tx.ExecContext(ctx, `INSERT OR IGNORE INTO deliveries (guid, event, content_type, body, received_at, ended_at, outcome)
-			VALUES (?, ?, ?, ?, ?, ?, ?)`, d.GUID, d.Event, d.ContentType, d.Body, now, ended, d.Outcome)
+		result, err := tx.ExecContext(ctx, `INSERT INTO deliveries (guid, event, content_type, body, received_at, ended_at, outcome)
+			VALUES (?, ?, ?, coalesce(?, x''), ?, ?, ?) ON CONFLICT (guid) DO NOTHING`, d.GUID, d.Event, d.ContentType, d.Body, now, ended, d.Outcome)
 		if err != nil {
 			return fmt.Errorf("write delivery: %w", err)
 		}

@@ -126,9 +126,12 @@ func TestDeliveries(t *testing.T) {
 		t.Error("which deliveries are there is wrong")
 	}
 	must[bool](t)(s.ReceiveDelivery(t.Context(), Delivery{GUID: "g4", Event: "push", Body: []byte("waits")}))
+	if fresh := must[bool](t)(s.ReceiveDelivery(t.Context(), Delivery{GUID: "g5", Event: "push", Outcome: "pong"})); !fresh {
+		t.Error("one without a body is not kept")
+	}
 	future := time.Now().Add(time.Hour)
 	check(t, s.PruneDeliveries(t.Context(), future, time.Now().Add(-time.Hour)))
-	if got := must[string](t)(query(t, s.read, `SELECT sum(length(body)) || ' in ' || count(*) FROM deliveries`), nil); got != "5 in 3" {
+	if got := must[string](t)(query(t, s.read, `SELECT sum(length(body)) || ' in ' || count(*) FROM deliveries`), nil); got != "5 in 4" {
 		t.Errorf("after forgetting the bodies: %s", got)
 	}
 	check(t, s.PruneDeliveries(t.Context(), future, future))

@@ -68,6 +68,7 @@ func residentKB(pid int) (int, error) {
 // deployment is what the bench needs of `shipgate show --json`.
 type deployment struct {
 	ID         int64     `json:"id"`
+	SHA        string    `json:"sha"`
 	Step       string    `json:"step"`
 	Verdict    string    `json:"verdict"`
 	CreatedAt  time.Time `json:"created_at"`

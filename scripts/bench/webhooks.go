@@ -61,7 +61,7 @@ func (b *bench) connect(ctx context.Context) (stop func(), err error) {
 		_, _ = io.WriteString(w, "{}")
 	})}
 	go func() { _ = server.Serve(listener) }() // ends with Close
-	for name, content := range map[string]string{"token": "token of the bench", "secret": hookSecret} {
+	for name, content := range map[string]string{"token": "token-of-the-bench", "secret": hookSecret} {
 		if err := os.WriteFile(filepath.Join(b.dir, name), []byte(content), 0o600); err != nil {
 			return nil, err
 		}
@@ -158,7 +158,7 @@ func (b *bench) started(ctx context.Context, rounds int) (starts []time.Duration
 			return nil, err
 		}
 		answered := time.Now()
-		d, err := b.deployed(ctx, "hook", round+1)
+		d, err := b.deployed(ctx, "hook", after)
 		if err != nil {
 			return nil, err
 		}
@@ -168,8 +168,8 @@ func (b *bench) started(ctx context.Context, rounds int) (starts []time.Duration
 	return starts, nil
 }
 
-// deployed waits until an app has had so many deployments, and the newest has ended.
-func (b *bench) deployed(ctx context.Context, app string, count int) (deployment, error) {
+// deployed waits until the newest deployment of an app is that of a commit, and has ended.
+func (b *bench) deployed(ctx context.Context, app, sha string) (deployment, error) {
 	for {
 		text, err := b.output(ctx, b.dir, b.shipgate, "deployments", app, "--json")
 		if err != nil {
@@ -179,7 +179,7 @@ func (b *bench) deployed(ctx context.Context, app string, count int) (deployment
 		if err := json.Unmarshal([]byte(text), &list); err != nil {
 			return deployment{}, fmt.Errorf("read deployments: %w", err)
 		}
-		if len(list) >= count {
+		if len(list) > 0 && list[0].SHA == sha {
 			return b.settled(ctx, list[0].ID)
 		}
 		select {
