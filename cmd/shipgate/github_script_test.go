@@ -156,13 +156,13 @@ func showDeployments(ts *testscript.TestScript, g *githubtest.Fake, args []strin
 func awaitStatuses(ts *testscript.TestScript, g *githubtest.Fake, args []string) error {
 	count, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	return await(g, func() bool { return len(g.Statuses(serverOf(ts).repositories[args[0]])) >= count })
+	return await(ts, g, func() bool { return len(g.Statuses(serverOf(ts).repositories[args[0]])) >= count })
 }
 
 func awaitRequests(ts *testscript.TestScript, g *githubtest.Fake, args []string) error {
 	count, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	return await(g, func() bool {
+	return await(ts, g, func() bool {
 		came := 0
 		for _, request := range g.Requests() {
 			if match, _ := path.Match(args[0], request.Method+" "+strings.TrimPrefix(request.Path, "/api/v3")); match {
@@ -173,10 +173,13 @@ func awaitRequests(ts *testscript.TestScript, g *githubtest.Fake, args []string)
 	})
 }
 
-func await(g *githubtest.Fake, holds func() bool) error {
+func await(ts *testscript.TestScript, g *githubtest.Fake, holds func() bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return g.WaitFor(ctx, holds)
+	if err := g.WaitFor(ctx, holds); err != nil {
+		return fmt.Errorf("%w; the server says:\n%s", err, serverOf(ts).log.text())
+	}
+	return nil
 }
 
 func failNext(ts *testscript.TestScript, g *githubtest.Fake, args []string) error {
