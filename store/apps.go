@@ -99,6 +99,7 @@ func (s *Store) CreateApp(ctx context.Context, app App) (App, error) {
 	if err != nil {
 		return App{}, err
 	}
+	s.watchers.wake(AppsTopic)
 	return app, nil
 }
 
@@ -140,11 +141,15 @@ func (s *Store) UpdateApp(ctx context.Context, app App) (App, error) {
 		if _, err := tx.exec(`UPDATE apps SET config = ? WHERE id = ?`, string(app.Config), id); err != nil {
 			return fmt.Errorf("write app: %w", err)
 		}
+		if err := forgetHeads(tx, id, old, app); err != nil {
+			return err
+		}
 		return writeHosts(tx, id, app.Hosts)
 	})
 	if err != nil {
 		return App{}, err
 	}
+	s.watchers.wake(AppsTopic)
 	return app, nil
 }
 

@@ -80,9 +80,10 @@ func (s *Store) HasDelivery(ctx context.Context, guid string) (found bool, err e
 	return found, nil
 }
 
-// EndDelivery records what came of a delivery.
+// EndDelivery records what came of a delivery. A loss of power may take that back: it is worked on once more then, which
+// changes nothing, and who waits to have the next one kept does not wait for this.
 func (s *Store) EndDelivery(ctx context.Context, id int64, outcome string) error {
-	return s.change(ctx, func(tx *sql.Tx) error {
+	return s.transact(ctx, s.relaxed, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE deliveries SET ended_at = ?, outcome = ?, attempts = attempts + 1 WHERE id = ?`,
 			stamp(time.Now()), s.Masked(outcome), id)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -97,49 +98,82 @@ func (s *Store) AppsOf(ctx context.Context, repository Repository) ([]App, error
 		AND lower(config ->> '$.repo_name') = lower(?) ORDER BY name`, repository.Owner, repository.Name)
 }
 
-// NoteRepository remembers the forge's number of a repository. When it was known by another name, the apps that follow the
-// old one follow the new one from then on; they are given.
-func (s *Store) NoteRepository(ctx context.Context, id int64, now Repository) (renamed []string, err error) {
-	if err := ValidateRepository(now); err != nil {
-		return nil, err
+// forgetHeads of an app that follows something else now: what was received before says nothing of that.
+func forgetHeads(tx txContext, id int64, old, app App) error {
+	before, err := DecodeConfig(old.Source, old.Config)
+	if err != nil {
+		return err
 	}
-	before, known, err := s.repository(ctx, id)
-	if err != nil || (known && before == now) {
-		return nil, err
+	after, err := DecodeConfig(app.Source, app.Config)
+	if err != nil {
+		return err
 	}
-	var followers []App
-	if known {
-		if followers, err = s.AppsOf(ctx, before); err != nil {
-			return nil, err
-		}
+	was, _ := before.Shared().Repository()
+	is, _ := after.Shared().Repository()
+	if was.Same(is) && before.Shared().Branch == after.Shared().Branch {
+		return nil
+	}
+	if _, err := tx.exec(`DELETE FROM heads WHERE app = ?`, id); err != nil {
+		return fmt.Errorf("forget heads: %w", err)
+	}
+	return nil
+}
+
+// NoteRepository hears from the forge which name a numbered repository had at some time, and gives the name it has now: what
+// is older than what is known changes nothing. The apps that follow the old name follow the new one from then on; they are
+// given as well.
+func (s *Store) NoteRepository(ctx context.Context, id int64, heard Repository, at time.Time) (now Repository, renamed []string, err error) {
+	if err := ValidateRepository(heard); err != nil {
+		return heard, nil, err
+	}
+	known, _, err := s.repository(ctx, s.read, id)
+	if err != nil || known == heard { // as nearly always: nothing is written
+		return heard, nil, err
 	}
 	err = s.change(ctx, func(tx *sql.Tx) error {
+		before, since, err := s.repository(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if now = before; before == heard || at.Before(since) {
+			return nil
+		}
+		now = heard
 		t := txContext{ctx, tx}
-		if _, err := t.exec(`INSERT OR REPLACE INTO repositories (id, owner, name) VALUES (?, ?, ?)`, id, now.Owner, now.Name); err != nil {
+		if _, err := t.exec(`INSERT OR REPLACE INTO repositories (id, owner, name, since) VALUES (?, ?, ?, ?)`, id, now.Owner, now.Name, stamp(at)); err != nil {
 			return fmt.Errorf("write repository: %w", err)
 		}
-		for _, app := range followers {
-			_, err := t.exec(`UPDATE apps SET config = json_set(config, '$.repo_owner', ?, '$.repo_name', ?) WHERE name = ?`,
-				now.Owner, now.Name, app.Name)
-			if err != nil {
-				return fmt.Errorf("follow repository to its new name: %w", err)
-			}
-			renamed = append(renamed, app.Name)
-		}
-		return nil
+		renamed, err = moveFollowers(t, before, now)
+		return err
 	})
+	return now, renamed, err
+}
+
+func moveFollowers(tx txContext, before, now Repository) (renamed []string, err error) {
+	rows, err := tx.tx.QueryContext(tx.ctx, `UPDATE apps SET config = json_set(config, '$.repo_owner', ?, '$.repo_name', ?)
+		WHERE lower(config ->> '$.repo_owner') = lower(?) AND lower(config ->> '$.repo_name') = lower(?) RETURNING name`,
+		now.Owner, now.Name, before.Owner, before.Name)
+	if err != nil {
+		return nil, fmt.Errorf("follow repository to its new name: %w", err)
+	}
+	renamed, err = collected(rows, func(row scanner) (name string, err error) { return name, row.Scan(&name) })
+	slices.Sort(renamed)
 	return renamed, err
 }
 
-func (s *Store) repository(ctx context.Context, id int64) (r Repository, known bool, err error) {
-	err = s.read.QueryRowContext(ctx, `SELECT owner, name FROM repositories WHERE id = ?`, id).Scan(&r.Owner, &r.Name)
-	if errors.Is(err, sql.ErrNoRows) {
-		return r, false, nil
+// rowReader is a transaction, or the database outside of any.
+type rowReader interface {
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// repository gives what is known of a number, and since when; nothing when that is nothing.
+func (s *Store) repository(ctx context.Context, in rowReader, id int64) (r Repository, since time.Time, err error) {
+	var told sql.NullInt64
+	err = in.QueryRowContext(ctx, `SELECT owner, name, since FROM repositories WHERE id = ?`, id).Scan(&r.Owner, &r.Name, &told)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return r, since, fmt.Errorf("read repository: %w", err)
 	}
-	if err != nil {
-		return r, false, fmt.Errorf("read repository: %w", err)
-	}
-	return r, true, nil
+	return r, unstamp(told), nil
 }
 
 // ForgeDeployment gives the forge's own number of a deployment, or 0.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -44,11 +45,27 @@ func TestAppsOfARepository(t *testing.T) {
 	if got := names(Repository{"octo", "other"}); got != nil {
 		t.Errorf("another one is followed by %q", got)
 	}
-	if renamed := must[[]string](t)(s.NoteRepository(t.Context(), 7, Repository{"octo", "Site"})); renamed != nil {
-		t.Errorf("at first sight, renamed: %q", renamed)
+	for _, heard := range []struct {
+		name   string
+		second int64
+		now    string
+		moved  string
+	}{
+		{"Site", 100, "Site", "[]"},
+		{"page", 99, "Site", "[]"}, // told late: it had that name before
+		{"page", 101, "page", "[api web]"},
+		{"Site", 100, "page", "[]"},
+		{"page", 50, "page", "[]"},
+		{"Site", 102, "Site", "[api web]"}, // it can get its old name back
+		{"page", 102, "page", "[api web]"},
+	} {
+		now, moved, err := s.NoteRepository(t.Context(), 7, Repository{"octo", heard.name}, time.Unix(heard.second, 0))
+		if got := fmt.Sprint(now, moved, err); got != "octo/"+heard.now+" "+heard.moved+" <nil>" {
+			t.Errorf("%s at %d: %s", heard.name, heard.second, got)
+		}
 	}
-	if renamed := must[[]string](t)(s.NoteRepository(t.Context(), 7, Repository{"mona", "page"})); !slices.Equal(renamed, []string{"api", "web"}) {
-		t.Errorf("renamed: %q", renamed)
+	if _, moved, err := s.NoteRepository(t.Context(), 7, Repository{"mona", "page"}, time.Unix(103, 0)); err != nil || !slices.Equal(moved, []string{"api", "web"}) {
+		t.Errorf("renamed: %q, %v", moved, err)
 	}
 	if got := names(Repository{"mona", "page"}); !slices.Equal(got, []string{"api", "web"}) {
 		t.Errorf("then it is followed by %q", got)
@@ -56,7 +73,7 @@ func TestAppsOfARepository(t *testing.T) {
 	if got := names(Repository{"octo", "site"}); got != nil {
 		t.Errorf("its old name is still followed by %q", got)
 	}
-	_, err := s.NoteRepository(t.Context(), 7, Repository{"..", "x"})
+	_, _, err := s.NoteRepository(t.Context(), 7, Repository{"..", "x"}, time.Unix(104, 0))
 	wantProblem(t, err, CodeUsage)
 }
 
@@ -80,6 +97,31 @@ func TestHeads(t *testing.T) {
 		t.Error("another branch has a head")
 	}
 	wantProblem(t, s.SetHead(t.Context(), Head{App: "none"}), CodeNotFound, "none")
+}
+
+// What was received of one branch or repository is no news of another one.
+func TestHeadsOfWhatIsNotFollowedAreForgotten(t *testing.T) {
+	for more, kept := range map[string]bool{
+		`"repo_owner":"OCTO","repo_name":"site"`:                    true,
+		`"repo_owner":"octo","repo_name":"site","branch":"main"`:    false,
+		`"repo_owner":"octo","repo_name":"other"`:                   false,
+		`"repo_owner":"octo","repo_name":"site","public_logs":true`: true,
+	} {
+		s := newStore(t)
+		followingApp(t, s, "web")
+		app := must[App](t)(s.App(t.Context(), "web"))
+		check(t, s.SetHead(t.Context(), Head{App: "web", Branch: "refs/heads/main", SHA: anySHA}))
+		changed, stop := s.Watch(AppsTopic)
+		defer stop()
+		app.Config = []byte(`{"port":80,` + more + `}`)
+		must[App](t)(s.UpdateApp(t.Context(), app))
+		woken(t, changed, "an update")
+		if _, known, err := s.Head(t.Context(), "web", "refs/heads/main"); known != kept || err != nil {
+			t.Errorf("%s: known %v, %v", more, known, err)
+		}
+		newApp(t, s, "another")
+		woken(t, changed, "a creation")
+	}
 }
 
 func TestDeliveries(t *testing.T) {

@@ -5,6 +5,9 @@ import "sync"
 // QueueTopic changes whenever a deployment is put into any queue.
 const QueueTopic = "queue"
 
+// AppsTopic changes whenever an app is created or updated.
+const AppsTopic = "apps"
+
 // DeploymentTopic changes with every event, step and request of one deployment.
 func DeploymentTopic(id int64) string { return "deployment:" + itoa(id) }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -29,6 +30,14 @@ func (t *turns) take(app string) (done func()) {
 // or an unreachable one, is worth another try.
 func (g *GitHub) receive(ctx context.Context, app store.App, a arrival) (said string, err error) {
 	defer g.turns.take(app.Name)()
+	if app, err = g.Store.App(ctx, app.Name); err != nil { // it may have waited for its turn, and been changed meanwhile
+		return "", err
+	}
+	if config, err := store.DecodeConfig(app.Source, app.Config); err != nil {
+		return "", err
+	} else if followed, _ := config.Shared().Repository(); a.trigger == store.TriggerWebhook && !followed.Same(a.repository) {
+		return "it follows another repository now", nil
+	}
 	branch, tip, err := g.Repositories.Follows(ctx, app, a.ref)
 	if err != nil {
 		return "", err
@@ -52,11 +61,21 @@ func (g *GitHub) receive(ctx context.Context, app store.App, a arrival) (said st
 			return said, err
 		}
 	}
-	said, err = g.take(ctx, app, a, tip)
-	if err != nil {
-		return "", err
+	if said = tooEarly(app, a); said == "" {
+		if said, err = g.take(ctx, app, a, tip); err != nil {
+			return "", err
+		}
 	}
 	return said, g.Store.SetHead(ctx, store.Head{App: app.Name, Branch: branch, SHA: a.after, PushedAt: a.pushedAt})
+}
+
+// tooEarly says why a push from before the app was made does not deploy: a failed delivery that is delivered again would
+// deploy an app that its owner has not finished setting up. The forge gives whole seconds.
+func tooEarly(app store.App, a arrival) (said string) {
+	if a.pushedAt.IsZero() || !a.pushedAt.Before(app.CreatedAt.Truncate(time.Second)) {
+		return ""
+	}
+	return fmt.Sprintf("pushed before the app was made; shipgate deploy %s deploys it", app.Name)
 }
 
 // passed says why a push that a webhook tells of is none of the branch's last word; empty when it is.

@@ -80,11 +80,56 @@ func TestAMessageThatWasNotToldIsFetched(t *testing.T) {
 	d.start()
 	bare := func(before, after string, second int) []byte {
 		return fmt.Appendf(nil, `{"ref":%q,"before":%q,"after":%q,"commits":[{"id":%q,"message":"[skip ci]"}],"repository":{"full_name":"octo/hello","pushed_at":%d}}`,
-			mainRef, before, after, before, second)
+			mainRef, before, after, before, epoch+second)
 	}
 	d.wants("outcome", d.outcome("push", bare(shaA, shaB, 100)), "web: deployment 1")
 	d.wants("subject", d.deployments("web")[0].Subject, "Add search")
 	d.wants("skipped", d.outcome("push", bare(shaB, shaC, 101)), "web: skipped: the commit says [skip ci]")
+}
+
+// What was pushed before an app was made is for its owner to deploy; what came later is not held up by it.
+func TestPushesFromBeforeTheApp(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	app, err := d.store.App(t.Context(), "web")
+	d.check(err)
+	made := app.CreatedAt.Unix() - epoch
+	d.start()
+	const early = "web: pushed before the app was made; shipgate deploy web deploys it"
+	d.wants("a second before", d.outcome("push", pushed(mainRef, shaA, shaB, made-1, "b")), early)
+	d.wants("received", d.head("web", mainRef), shaB)
+	d.wants("delivered again", d.outcome("push", pushed(mainRef, shaA, shaB, made-1, "b")), early)
+	d.wants("an older one", d.outcome("push", pushed(mainRef, shaD, shaA, made-2, "a")), "web: overtaken by a newer push")
+	d.wants("received still", d.head("web", mainRef), shaB)
+	d.wants("deployments", d.shas("web"), "")
+	d.forge.set(func() { d.forge.heads[mainRef] = shaB })
+	newCatchUp(d.hub).round(t.Context())
+	d.wants("nothing was missed", d.shas("web"), "")
+	d.wants("within its second", d.outcome("push", pushed(mainRef, shaB, shaC, made, "c")), "web: deployment 1")
+	d.wants("then", d.shas("web"), "c:webhook")
+}
+
+// An app may follow something else by the time its turn comes.
+func TestAnAppThatWasChangedMeanwhile(t *testing.T) {
+	for more, want := range map[string]string{
+		`"repo_owner":"octo","repo_name":"other"`:                "it follows another repository now",
+		`"repo_owner":"octo","repo_name":"hello","branch":"dev"`: "main is not its deploy branch, which is dev",
+		`"repo_owner":"OCTO","repo_name":"Hello"`:                "deployment 1",
+	} {
+		d := newDepot(t)
+		d.app("web")
+		listed, err := d.store.App(t.Context(), "web")
+		d.check(err)
+		changed := listed
+		changed.Config = []byte(`{"port":8080,` + more + `}`)
+		_, err = d.store.UpdateApp(t.Context(), changed)
+		d.check(err)
+		p, err := decodePush(pushed(mainRef, shaA, shaB, 100, "b"))
+		d.check(err)
+		said, err := d.hub.receive(t.Context(), listed, arrival{trigger: store.TriggerWebhook, push: p, key: "k"})
+		d.check(err)
+		d.wants(more, said, want)
+	}
 }
 
 // The trouble of one app is not that of the others, and is over some time.
@@ -232,7 +277,7 @@ func TestCrashes(t *testing.T) {
 		guid := d.deliver("push", body)
 		p, err := decodePush(body)
 		d.check(err)
-		outcome, waits := d.hub.outcomeOfPush(t.Context(), p, "delivery:"+guid)
+		outcome, waits := d.hub.outcomeOfPush(t.Context(), p, d.delivery(guid))
 		d.wants("before", fmt.Sprint(outcome, waits), "web: deployment 1false")
 		d.reopen()
 		d.start()
@@ -266,7 +311,7 @@ func TestTheSamePushFromEverywhereAtOnce(t *testing.T) {
 	for n := range 8 {
 		everyone.Go(func() {
 			if n%2 == 0 {
-				d.hub.outcomeOfPush(t.Context(), p, fmt.Sprint("delivery:", n))
+				d.hub.outcomeOfPush(t.Context(), p, store.Delivery{GUID: fmt.Sprint(n)})
 			} else {
 				newCatchUp(d.hub).round(t.Context())
 			}

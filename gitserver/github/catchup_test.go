@@ -92,7 +92,7 @@ func TestAWebhookIsFasterThanTheLook(t *testing.T) {
 	d.forge.heads[mainRef] = shaB
 	p, err := decodePush(pushed(mainRef, shaA, shaC, 100, "c"))
 	d.check(err)
-	d.forge.onHead = func() { d.hub.outcomeOfPush(t.Context(), p, "delivery:g") }
+	d.forge.onHead = func() { d.hub.outcomeOfPush(t.Context(), p, store.Delivery{GUID: "g"}) }
 	newCatchUp(d.hub).round(t.Context())
 	d.wants("deployments", d.shas("web"), "c:webhook")
 	d.wants("received", d.head("web", mainRef), shaC)
@@ -100,7 +100,7 @@ func TestAWebhookIsFasterThanTheLook(t *testing.T) {
 	other := newDepot(t)
 	other.app("web")
 	other.forge.heads[mainRef] = shaB
-	other.forge.onHead = func() { other.hub.outcomeOfPush(t.Context(), p, "delivery:g") }
+	other.forge.onHead = func() { other.hub.outcomeOfPush(t.Context(), p, store.Delivery{GUID: "g"}) }
 	newCatchUp(other.hub).round(t.Context())
 	other.wants("received at the first look", other.head("web", mainRef), shaC)
 }

@@ -1,6 +1,7 @@
 package github
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -215,8 +217,28 @@ func (d *depot) post(guid, event string, body []byte, change ...func(*http.Reque
 	return answer
 }
 
-// pushed is the body of a push event.
+// epoch is what the seconds of test pushes count from: no app of a test was made after it.
+const epoch = 4_000_000_000
+
+func at(second int64) time.Time { return time.Unix(epoch+second, 0).UTC() }
+
+var pushTimes = regexp.MustCompile(`"pushed_at": ?("[^"]*"|\d+)`)
+
+// asOfNow gives a recorded payload a time after the apps of the test were made, in its own way of writing it.
+func asOfNow(payload []byte) []byte {
+	return pushTimes.ReplaceAllFunc(payload, func(field []byte) []byte {
+		if bytes.HasSuffix(field, []byte(`"`)) {
+			return []byte(`"pushed_at":"` + at(0).Format(time.RFC3339) + `"`)
+		}
+		return fmt.Appendf(nil, `"pushed_at":%d`, at(0).Unix())
+	})
+}
+
+// pushed is the body of a push event. Second 0 leaves its time out.
 func pushed(ref, before, after string, second int64, message string) []byte {
+	if second != 0 {
+		second += epoch
+	}
 	return fmt.Appendf(nil, `{"ref":%q,"before":%q,"after":%q,"head_commit":{"id":%q,"message":%q},
 		"repository":{"id":4242,"full_name":"octo/hello","pushed_at":%d}}`, ref, before, after, after, message, second)
 }

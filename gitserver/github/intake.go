@@ -177,22 +177,28 @@ func (g *GitHub) outcomeOf(ctx context.Context, d store.Delivery) (outcome strin
 		return "ignored: the " + d.Event + " event cannot be understood: " + err.Error(), false
 	}
 	if d.Event == "repository" {
-		return g.outcomeOfRenaming(ctx, payload)
+		return g.outcomeOfRenaming(ctx, payload, d.ReceivedAt)
 	}
 	p, err := decodePush(payload)
 	if err != nil {
 		return "ignored: the push event cannot be understood: " + err.Error(), false
 	}
-	return g.outcomeOfPush(ctx, p, "delivery:"+d.GUID)
+	return g.outcomeOfPush(ctx, p, d)
 }
 
-func (g *GitHub) outcomeOfPush(ctx context.Context, p push, key string) (outcome string, waits bool) {
+func (g *GitHub) outcomeOfPush(ctx context.Context, p push, d store.Delivery) (outcome string, waits bool) {
 	var said []string
 	if p.repositoryID > 0 {
-		renamed, err := g.Store.NoteRepository(ctx, p.repositoryID, p.repository)
+		at := p.pushedAt
+		if at.IsZero() {
+			at = d.ReceivedAt
+		}
+		// A push that is told of late may give a name that the repository has had no more since; it counts under the new one.
+		now, renamed, err := g.Store.NoteRepository(ctx, p.repositoryID, p.repository, at)
 		if err != nil {
 			return waiting(err)
 		}
+		p.repository = now
 		if len(renamed) > 0 {
 			said = append(said, movedTo(p.repository, renamed))
 		}
@@ -208,7 +214,7 @@ func (g *GitHub) outcomeOfPush(ctx context.Context, p push, key string) (outcome
 		return strings.Join(append(said, "tag "+shortRef(p.ref)+": tags do not deploy"), "; "), false
 	}
 	for _, app := range apps {
-		what, err := g.receive(ctx, app, arrival{trigger: store.TriggerWebhook, push: p, key: key})
+		what, err := g.receive(ctx, app, arrival{trigger: store.TriggerWebhook, push: p, key: "delivery:" + d.GUID})
 		if err != nil {
 			var again bool
 			what, again = waiting(err)
@@ -227,7 +233,7 @@ func waiting(err error) (said string, waits bool) {
 	return "waits for another try: " + err.Error(), true
 }
 
-func (g *GitHub) outcomeOfRenaming(ctx context.Context, payload []byte) (outcome string, waits bool) {
+func (g *GitHub) outcomeOfRenaming(ctx context.Context, payload []byte, at time.Time) (outcome string, waits bool) {
 	r, is, err := decodeRenaming(payload)
 	if err != nil {
 		return "ignored: the repository event cannot be understood: " + err.Error(), false
@@ -243,10 +249,10 @@ func (g *GitHub) outcomeOfRenaming(ctx context.Context, payload []byte) (outcome
 		return "no app follows " + r.from.String(), false
 	}
 	// The number may not have been heard of before; the old name goes with it first.
-	if _, err := g.Store.NoteRepository(ctx, r.id, r.from); err != nil {
+	if _, _, err := g.Store.NoteRepository(ctx, r.id, r.from, at); err != nil {
 		return waiting(err)
 	}
-	renamed, err := g.Store.NoteRepository(ctx, r.id, r.to)
+	_, renamed, err := g.Store.NoteRepository(ctx, r.id, r.to, at)
 	if err != nil {
 		return waiting(err)
 	}

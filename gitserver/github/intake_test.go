@@ -57,7 +57,7 @@ func TestOwnPayloads(t *testing.T) {
 				content, err = os.ReadFile(filepath.Join("testdata", "webhooks", file+".json"))
 				d.check(err)
 			}
-			if got := d.outcome(event, content); got != want.outcome && (!strings.HasPrefix(got, want.outcome+": ") || !strings.HasPrefix(want.outcome, "ignored")) {
+			if got := d.outcome(event, asOfNow(content)); got != want.outcome && (!strings.HasPrefix(got, want.outcome+": ") || !strings.HasPrefix(want.outcome, "ignored")) {
 				t.Errorf("outcome %q, want %q", got, want.outcome)
 			}
 			d.wants("deployments", d.shas("web"), want.shas)
@@ -86,6 +86,35 @@ func TestAppsMoveWithTheirRepository(t *testing.T) {
 	d.wants("push", under("octo/hi", shaA, shaB, 100), "web: deployment 1")
 	d.wants("push to a name not told of", under("mona/hi", shaB, shaC, 101),
 		"the repository is mona/hi now, and followed there by web; web: deployment 2")
+}
+
+// A delivery under a name that the repository has had no more for long is a push to it all the same, and moves no app back.
+func TestALatePushUnderAnOldName(t *testing.T) {
+	d := newDepot(t).start()
+	d.following("web", store.Repository{Owner: "octo", Name: "hi"})
+	under := func(name, before, after string, second int64) string {
+		return d.outcome("push", []byte(strings.Replace(string(pushed(mainRef, before, after, second, "x")), "octo/hello", name, 1)))
+	}
+	d.wants("under the new name", under("octo/hi", shaB, shaC, 101), "web: deployment 1")
+	d.wants("an older one, late", under("octo/hello", shaA, shaB, 100), "web: overtaken by a newer push")
+	d.wants("a newer one", under("octo/hi", shaC, shaD, 102), "web: deployment 2")
+	d.wants("renamed back", under("octo/hello", shaD, shaA, 103), "the repository is octo/hello now, and followed there by web; web: deployment 3")
+	d.wants("without a time", under("octo/hi", shaA, shaB, 0), "web: deployment 4") // as of its receipt, which was before
+}
+
+func TestAPushBeforeTheRenamingIsNoNews(t *testing.T) {
+	d := newDepot(t).start()
+	d.app("web")
+	renamed, err := os.ReadFile("testdata/webhooks/repository.renamed.json")
+	d.check(err)
+	d.wants("renamed", d.outcome("repository", renamed), "the repository is octo/hi now, and followed there by web")
+	body := fmt.Appendf(nil, `{"ref":%q,"before":%q,"after":%q,"head_commit":{"id":%q},"repository":{"id":4242,"full_name":"octo/hello","pushed_at":%d}}`,
+		mainRef, shaA, shaB, shaB, time.Now().Add(-time.Hour).Unix())
+	d.wants("pushed before", d.outcome("push", body), "web: pushed before the app was made; shipgate deploy web deploys it")
+	apps, err := d.store.AppsOf(t.Context(), store.Repository{Owner: "octo", Name: "hi"})
+	if d.check(err); len(apps) != 1 {
+		t.Error("the app has moved back")
+	}
 }
 
 func TestRealPayloads(t *testing.T) {
@@ -122,7 +151,7 @@ func TestRealPayloads(t *testing.T) {
 				d.following("web", repository, fmt.Sprintf(`"branch":%q`, shortRef(p.Ref)))
 			}
 			event, _, _ := strings.Cut(name, ".")
-			got := d.outcome(event, body)
+			got := d.outcome(event, asOfNow(body))
 			if want[name] == "" || !strings.HasSuffix(got, want[name]) {
 				t.Errorf("outcome %q, want %q", got, want[name])
 			}
@@ -161,16 +190,16 @@ func TestPushesOutOfOrder(t *testing.T) {
 		remote string
 		want   string
 	}{
-		"continues":                                 {store.Head{SHA: shaA, PushedAt: time.Unix(100, 0)}, shaA, 101, "", "web: deployment 1"},
-		"continues within the second":               {store.Head{SHA: shaA, PushedAt: time.Unix(100, 0)}, shaA, 100, "", "web: deployment 1"},
-		"older":                                     {store.Head{SHA: shaC, PushedAt: time.Unix(100, 0)}, shaA, 99, shaB, overtaken},
-		"older, and as if it continued":             {store.Head{SHA: shaC, PushedAt: time.Unix(100, 0)}, shaC, 99, shaB, overtaken},
-		"newer, with one missed":                    {store.Head{SHA: shaC, PushedAt: time.Unix(100, 0)}, shaA, 101, shaD, "web: deployment 1"},
-		"the same second, and another is there now": {store.Head{SHA: shaC, PushedAt: time.Unix(100, 0)}, shaA, 100, shaC, overtaken},
-		"the same second, and it is there now":      {store.Head{SHA: shaC, PushedAt: time.Unix(100, 0)}, shaA, 100, shaB, "web: deployment 1"},
+		"continues":                                 {store.Head{SHA: shaA, PushedAt: at(100)}, shaA, 101, "", "web: deployment 1"},
+		"continues within the second":               {store.Head{SHA: shaA, PushedAt: at(100)}, shaA, 100, "", "web: deployment 1"},
+		"older":                                     {store.Head{SHA: shaC, PushedAt: at(100)}, shaA, 99, shaB, overtaken},
+		"older, and as if it continued":             {store.Head{SHA: shaC, PushedAt: at(100)}, shaC, 99, shaB, overtaken},
+		"newer, with one missed":                    {store.Head{SHA: shaC, PushedAt: at(100)}, shaA, 101, shaD, "web: deployment 1"},
+		"the same second, and another is there now": {store.Head{SHA: shaC, PushedAt: at(100)}, shaA, 100, shaC, overtaken},
+		"the same second, and it is there now":      {store.Head{SHA: shaC, PushedAt: at(100)}, shaA, 100, shaB, "web: deployment 1"},
 		"later than what was caught up":             {store.Head{SHA: shaC}, shaA, 100, shaB, "web: deployment 1"},
 		"before what was caught up":                 {store.Head{SHA: shaC}, shaA, 100, shaC, overtaken},
-		"without a time":                            {store.Head{SHA: shaC, PushedAt: time.Unix(100, 0)}, shaA, 0, shaC, overtaken},
+		"without a time":                            {store.Head{SHA: shaC, PushedAt: at(100)}, shaA, 0, shaC, overtaken},
 		"only seen there":                           {store.Head{SHA: shaB}, shaA, 100, shaB, "web: deployment 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -255,7 +284,7 @@ func TestSkipMarkers(t *testing.T) {
 	d.app("web")
 	d.wants("skipped", d.outcome("push", pushed(mainRef, shaA, shaB, 100, "x [no ci]")), "web: skipped: the commit says [no ci]")
 	head, known, err := d.store.Head(t.Context(), "web", mainRef)
-	if d.check(err); !known || head.SHA != shaB || head.PushedAt.Unix() != 100 {
+	if d.check(err); !known || head.SHA != shaB || head.PushedAt != at(100) {
 		t.Errorf("received: %+v", head)
 	}
 	d.wants("the next", d.outcome("push", pushed(mainRef, shaB, shaC, 101, "y")), "web: deployment 1")

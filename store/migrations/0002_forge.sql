@@ -24,7 +24,8 @@ CREATE INDEX waiting_deliveries ON deliveries (id) WHERE ended_at IS NULL;
 CREATE TABLE repositories (
     id    INTEGER PRIMARY KEY,
     owner TEXT NOT NULL,
-    name  TEXT NOT NULL
+    name  TEXT NOT NULL,
+    since INTEGER NOT NULL -- when it was first told of by this name
 ) STRICT;
 
 -- The newest push of each followed branch that the forge told of, or that was found there.
