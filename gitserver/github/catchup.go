@@ -1,7 +1,9 @@
 package github
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -15,6 +17,7 @@ import (
 
 const (
 	looksAtOnce    = 4
+	lookApart      = 3 * time.Second
 	redeliverySpan = 72 * time.Hour // for which GitHub keeps what it could not deliver
 	deliveryPages  = 10             // of 100 that are looked through each time
 	pruneEvery     = time.Hour
@@ -32,18 +35,25 @@ type catchUp struct {
 	trouble map[string]string // by what it is about; each is logged when it begins and when it is over
 }
 
+// runCatchUp looks every now and then, and soon after an app was made or changed: what is pushed before the first look at a
+// branch would go unseen if its webhook got lost.
 func (g *GitHub) runCatchUp(ctx context.Context) {
+	apps, stop := g.Store.Watch(store.AppsTopic)
+	defer stop()
 	select {
 	case <-ctx.Done():
 	case <-g.workedOff: // what a webhook did tell of comes first
 	}
 	c := newCatchUp(g)
 	for ctx.Err() == nil {
+		began := time.Now()
 		c.round(ctx)
 		timer := time.NewTimer(g.CatchUpEvery)
 		select {
 		case <-ctx.Done():
 		case <-g.connected:
+		case <-apps:
+			rest(ctx, g.lookApart-time.Since(began)) // many apps may be changed in a row
 		case <-timer.C:
 		}
 		timer.Stop()
@@ -152,7 +162,7 @@ func (c *catchUp) lookAt(ctx context.Context, app store.App, branch string) (the
 	}
 	switch {
 	case !known:
-		return true, c.remember(ctx, store.Head{App: app.Name, Branch: branch, SHA: now})
+		return true, c.remember(ctx, app, store.Head{App: app.Name, Branch: branch, SHA: now})
 	case now == received.SHA:
 		return true, nil
 	}
@@ -165,9 +175,12 @@ func (c *catchUp) lookAt(ctx context.Context, app store.App, branch string) (the
 	return true, err
 }
 
-// remember keeps what was seen first, unless a webhook was faster.
-func (c *catchUp) remember(ctx context.Context, head store.Head) error {
+// remember keeps what was seen first, unless a webhook was faster, or the app follows something else since it was asked for.
+func (c *catchUp) remember(ctx context.Context, asked store.App, head store.Head) error {
 	defer c.turns.take(head.App)()
+	if app, err := c.Store.App(ctx, head.App); err != nil || !bytes.Equal(app.Config, asked.Config) {
+		return err
+	}
 	if _, known, err := c.Store.Head(ctx, head.App, head.Branch); err != nil || known {
 		return err
 	}
@@ -180,20 +193,33 @@ func (c *catchUp) redeliver(ctx context.Context, a *access) error {
 	if err != nil {
 		return err
 	}
+	asked := map[string]bool{} // no more than GitHub still lists
+	for _, d := range failed {
+		asked[d.GetGUID()] = c.asked[d.GetGUID()]
+	}
+	c.asked = asked
 	for _, d := range slices.Backward(failed) {
-		here, err := c.Store.HasDelivery(ctx, d.GetGUID())
-		if err != nil {
-			return err
-		}
-		if here || c.asked[d.GetGUID()] {
+		guid := d.GetGUID()
+		if asked[guid] {
 			continue
 		}
-		c.asked[d.GetGUID()] = true
-		err = a.asApp(ctx, http.MethodPost, fmt.Sprintf("app/hook/deliveries/%d/attempts", d.GetID()), nil, nil)
+		here, err := c.Store.HasDelivery(ctx, guid)
 		if err != nil {
 			return err
 		}
-		c.Logger.Info("asked for a failed delivery again", "guid", d.GetGUID())
+		if here {
+			continue
+		}
+		err = a.asApp(ctx, http.MethodPost, fmt.Sprintf("app/hook/deliveries/%d/attempts", d.GetID()), nil, nil)
+		var t *trouble
+		gone := errors.As(err, &t) && (t.status == http.StatusNotFound || t.status == http.StatusUnprocessableEntity)
+		switch {
+		case err == nil:
+			c.Logger.Info("asked for a failed delivery again", "guid", guid)
+		case !gone:
+			return err // the next round asks for this one as well
+		}
+		asked[guid] = true
 	}
 	return nil
 }

@@ -175,6 +175,76 @@ func TestRounds(t *testing.T) {
 	d.until("the round after a connection", func() bool { return asked() == 2 })
 }
 
+// An app's first look comes when it is made. Many changes in a row are one reason to look, not many.
+func TestAChangedAppIsLookedAtSoon(t *testing.T) {
+	d := newDepot(t)
+	d.forge.heads[mainRef] = shaA
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	d.hub.stop = stop
+	d.hub.CatchUpEvery, d.hub.lookApart = time.Hour, 0
+	close(d.hub.workedOff)
+	d.app("first")
+	d.hub.work.Go(func() { d.hub.runCatchUp(ctx) })
+	asked := func() (n int) {
+		d.forge.set(func() { n = d.forge.asked })
+		return n
+	}
+	d.until("the first round", func() bool { return asked() == 1 && d.head("first", mainRef) == shaA })
+	d.app("web")
+	d.until("the look at a new app", func() bool { return d.head("web", mainRef) == shaA })
+	app, err := d.store.App(t.Context(), "web")
+	d.check(err)
+	app.Config = []byte(`{"port":8080,"repo_owner":"octo","repo_name":"hello","branch":"dev"}`)
+	d.forge.set(func() { d.forge.heads["refs/heads/dev"] = shaB })
+	_, err = d.store.UpdateApp(t.Context(), app)
+	d.check(err)
+	d.until("the look at another branch", func() bool { return d.head("web", "refs/heads/dev") == shaB })
+	d.wants("deployments", d.shas("web"), "")
+}
+
+func TestManyChangesAreOneReasonToLook(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	app, err := d.store.App(t.Context(), "web")
+	d.check(err)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	d.hub.stop = stop
+	d.hub.CatchUpEvery, d.hub.lookApart = time.Hour, time.Hour
+	close(d.hub.workedOff)
+	d.hub.work.Go(func() { d.hub.runCatchUp(ctx) })
+	asked := func() (n int) {
+		d.forge.set(func() { n = d.forge.asked })
+		return n
+	}
+	d.until("the first round", func() bool { return asked() > 0 })
+	for range 50 {
+		_, err := d.store.UpdateApp(t.Context(), app)
+		d.check(err)
+	}
+	if n := asked(); n > 4 { // each round asks for main and, as it is not there, for master
+		t.Errorf("the forge was asked %d times", n)
+	}
+	d.check(d.hub.Close()) // which waits for no round
+}
+
+// What was asked of the forge for another branch or repository is no first sight of what the app follows now.
+func TestAnAppThatChangesUnderTheFirstLook(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	app, err := d.store.App(t.Context(), "web")
+	d.check(err)
+	d.forge.heads[mainRef] = shaA
+	d.forge.onHead = func() {
+		app.Config = []byte(`{"port":8080,"repo_owner":"octo","repo_name":"other"}`)
+		_, err := d.store.UpdateApp(t.Context(), app)
+		d.check(err)
+	}
+	newCatchUp(d.hub).round(t.Context())
+	d.wants("remembered", d.head("web", mainRef), "")
+}
+
 func TestOldDeliveriesAreForgotten(t *testing.T) {
 	d := newDepot(t)
 	d.post("g-1", "star", []byte("{}"))
@@ -250,6 +320,9 @@ func TestFailedDeliveriesAreAskedForAgain(t *testing.T) {
 	}
 	o.fake.Lose(true)
 	push()
+	o.fake.Down()
+	c.round(t.Context()) // which can ask for nothing
+	o.check(o.fake.Up())
 	for range 3 { // it is lost again
 		c.round(t.Context())
 	}

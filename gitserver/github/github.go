@@ -50,6 +50,10 @@ type GitHub struct {
 	backoff   func(attempts int) time.Duration
 	timeout   time.Duration // of one call
 
+	large      chan struct{} // holds a token for each large delivery that is read
+	readWithin time.Duration
+	lookApart  time.Duration // at the least, from one round of looking to the next
+
 	turns     turns
 	workedOff chan struct{} // closed once no delivery is left that an earlier process could have worked on
 
@@ -70,7 +74,7 @@ func New(options Options) *GitHub {
 	}
 	return &GitHub{
 		Options: options, connected: make(chan struct{}, 1), now: time.Now, backoff: backoff, timeout: callTimeout,
-		workedOff: make(chan struct{}),
+		workedOff: make(chan struct{}), large: make(chan struct{}, largeAtOnce), readWithin: readWithin, lookApart: lookApart,
 	}
 }
 

@@ -1,6 +1,7 @@
 package github
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -19,6 +20,8 @@ import (
 
 const (
 	largestDelivery = 25 << 20         // bytes; GitHub delivers none that is larger
+	usualDelivery   = 1 << 20          // bytes; few are larger
+	largeAtOnce     = 8                // that are larger than usual and read at the same time
 	readWithin      = 30 * time.Second // of one delivery; GitHub itself waits for 10
 
 	jsonType = "application/json"
@@ -98,7 +101,8 @@ func (g *GitHub) authentic(w http.ResponseWriter, r *http.Request) (store.Delive
 	if !sound {
 		return none, refuse(http.StatusUnauthorized, store.CodeUnauthorised, "the delivery is not signed: X-Hub-Signature-256 has to be sha256= and 64 digits")
 	}
-	body, refused := readDelivery(w, r)
+	body, release, refused := g.readDelivery(w, r)
+	defer release()
 	if refused != nil {
 		return none, refused
 	}
@@ -125,22 +129,39 @@ func signed(secret string, body []byte) []byte {
 	return mac.Sum(nil)
 }
 
-func readDelivery(w http.ResponseWriter, r *http.Request) ([]byte, *refusal) {
+// readDelivery reads a body that anyone may have sent. Only a few large ones are in memory at a time until release says that
+// it is known whose they are; those of the usual size wait for none of them.
+func (g *GitHub) readDelivery(w http.ResponseWriter, r *http.Request) (body []byte, release func(), refused *refusal) {
+	release = func() {}
 	tooLarge := refuse(http.StatusRequestEntityTooLarge, store.CodeUsage, "the delivery is larger than 25 MiB")
 	if r.ContentLength > largestDelivery {
-		return nil, tooLarge
+		return nil, release, tooLarge
 	}
+	ctx, stop := context.WithTimeout(r.Context(), g.readWithin)
+	defer stop()
+	deadline, _ := ctx.Deadline()
 	// Not every writer knows deadlines; without one the server's own limits hold.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(readWithin))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, largestDelivery))
+	_ = http.NewResponseController(w).SetReadDeadline(deadline)
+	source := http.MaxBytesReader(w, r.Body, largestDelivery)
+	var read bytes.Buffer
+	_, err := io.CopyN(&read, source, usualDelivery)
+	if err == nil {
+		select {
+		case g.large <- struct{}{}:
+			release = func() { <-g.large }
+		case <-ctx.Done():
+			return nil, release, refuse(http.StatusServiceUnavailable, store.CodeErrored, "too many large deliveries come at once")
+		}
+		_, err = read.ReadFrom(source)
+	}
 	var tooMany *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooMany):
-		return nil, tooLarge
-	case err != nil:
-		return nil, refuse(http.StatusBadRequest, store.CodeUsage, "the delivery ended early")
+		return nil, release, tooLarge
+	case err != nil && err != io.EOF:
+		return nil, release, refuse(http.StatusBadRequest, store.CodeUsage, "the delivery ended early")
 	}
-	return body, nil
+	return read.Bytes(), release, nil
 }
 
 // described takes what the headers say of a body, once that is known to be genuine.

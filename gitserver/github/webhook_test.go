@@ -9,7 +9,9 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/shipgate/shipgate/gitserver/github/githubtest"
 	"github.com/shipgate/shipgate/store"
@@ -103,6 +105,63 @@ func TestTheLargestDeliveryIsTaken(t *testing.T) {
 	body := bytes.Repeat([]byte(" "), largestDelivery)
 	if answer := d.post("g-1", "star", body); answer.Code != http.StatusAccepted {
 		t.Errorf("answered %d %s", answer.Code, answer.Body)
+	}
+}
+
+// stalled is a body that stops after its first part, until it is let go.
+type stalled struct {
+	first io.Reader
+	read  chan<- struct{}
+	gate  <-chan struct{}
+}
+
+func (s *stalled) Read(p []byte) (int, error) {
+	n, err := s.first.Read(p)
+	if err == io.EOF {
+		s.read <- struct{}{}
+		<-s.gate
+	}
+	return n, err
+}
+
+// Strangers can fill the memory with a few large bodies only, and hold up nobody whose delivery is of the usual size.
+func TestLargeBodiesAreFew(t *testing.T) {
+	d := newDepot(t)
+	const stalling = 3
+	d.hub.large = make(chan struct{}, stalling)
+	gate, read := make(chan struct{}), make(chan struct{}, 2*stalling)
+	large := bytes.Repeat([]byte("x"), usualDelivery+1)
+	var senders sync.WaitGroup
+	for range stalling {
+		senders.Go(func() {
+			answer := d.post("g-stranger", "push", nil, func(r *http.Request) {
+				r.Body = io.NopCloser(&stalled{bytes.NewReader(large), read, gate})
+			})
+			if answer.Code != http.StatusUnauthorized {
+				t.Errorf("a stranger is answered %d %s", answer.Code, answer.Body)
+			}
+		})
+	}
+	for range stalling {
+		<-read
+	}
+	if answer := d.post("g-usual", "push", large[:usualDelivery-1]); answer.Code != http.StatusAccepted {
+		t.Errorf("a usual one: %d %s", answer.Code, answer.Body)
+	}
+	d.hub.readWithin = 20 * time.Millisecond
+	if answer := d.post("g-large", "push", large); answer.Code != http.StatusServiceUnavailable {
+		t.Errorf("one too many: %d %s", answer.Code, answer.Body)
+	}
+	d.hub.readWithin = readWithin
+	senders.Go(func() {
+		if answer := d.post("g-waits", "push", large); answer.Code != http.StatusAccepted {
+			t.Errorf("one that waits: %d %s", answer.Code, answer.Body)
+		}
+	})
+	close(gate)
+	senders.Wait()
+	if len(d.hub.large) != 0 {
+		t.Errorf("%d slots are not given back", len(d.hub.large))
 	}
 }
 
