@@ -150,12 +150,22 @@ func (r *repository) settleHead(name string) error {
 
 var shortID = regexp.MustCompile(`^[0-9a-f]{4,40}$`)
 
-// Resolve finds the commit that a branch, a tag, or a full or short id names; "" is the deploy branch.
+// Resolve finds the commit that a branch, a tag, or a full or short id names; "" is the deploy branch. The
+// forge is asked first, unless a full id is here; while it cannot be reached, what is here counts.
 func (s *Server) Resolve(ctx context.Context, app, ref string) (sha, subject string, err error) {
-	ref, err = s.obtainNamed(ctx, app, ref)
+	name, err := s.obtainNamed(ctx, app, ref)
+	if store.CodeOf(err) == store.CodeUnreachable && ctx.Err() == nil {
+		if sha, subject, here := s.resolveHere(ctx, app, ref); here == nil {
+			return sha, subject, nil
+		}
+	}
 	if err != nil {
 		return "", "", err
 	}
+	return s.resolveHere(ctx, app, name)
+}
+
+func (s *Server) resolveHere(ctx context.Context, app, ref string) (sha, subject string, err error) {
 	r, err := s.repository(app)
 	if err != nil {
 		return "", "", err

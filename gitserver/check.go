@@ -82,7 +82,7 @@ func (p *push) checkValue(c command, present map[string]plumbing.Hash, undecided
 	if c.deletes() && current.IsZero() {
 		return store.Problemf(store.CodeNotFound, "there is no %s", c.name)
 	}
-	if err := checkTip(c, objects); err != nil {
+	if err := p.checkTip(c, objects); err != nil {
 		return err
 	}
 	if c.name == p.deployBranch {
@@ -126,11 +126,15 @@ func stale(c command, current plumbing.Hash) error {
 		WithHint("git pull --rebase, then push again")
 }
 
-func checkTip(c command, objects *objects) error {
+func (p *push) checkTip(c command, objects *objects) error {
 	if c.deletes() {
 		return nil
 	}
 	kind, known := objects.kind(c.new)
+	if !known && len(objects.boundary) > 0 {
+		return store.Problemf(store.CodeConflict, "git left out commit %.7s, for it is older than what the server has: single commits from the forge", c.new.String()).
+			WithHint("shipgate deploy %s --ref %s", p.app.Name, c.new)
+	}
 	if !known {
 		return refusal("object %s is missing", c.new)
 	}

@@ -28,33 +28,52 @@ func (s *Server) Fetch(ctx context.Context, app, sha string) (fetched bool, err 
 		return false, err
 	}
 	if !s.begin() {
-		return false, errClosing
+		return false, store.Problemf(store.CodeUnreachable, "fetch %.7s: %w", sha, errClosing)
 	}
 	defer s.pushes.Done()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(s.closing, cancel)()
 	r, err := s.ensureRepository(app)
 	if err != nil {
 		return false, err
 	}
-	select {
-	case r.fetching <- struct{}{}:
-		defer func() { <-r.fetching }()
-	case <-ctx.Done():
-		return false, fmt.Errorf("wait for another fetch: %w", ctx.Err())
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(s.closing, func() { cancel(errClosing) })()
+	defer context.AfterFunc(r.alive, func() { cancel(errDestroyed) })()
+	fetched, err = s.fetchMissing(ctx, r, record, plumbing.NewHash(sha))
+	return fetched, interrupted(ctx, app, err)
+}
+
+func (s *Server) fetchMissing(ctx context.Context, r *repository, app store.App, want plumbing.Hash) (fetched bool, err error) {
+	done, err := r.takeTurn(ctx)
+	if err != nil {
+		return false, err
 	}
-	if r.packs.Load().has(plumbing.NewHash(sha)) {
+	defer done()
+	if r.packs.Load().has(want) {
 		return false, nil // every pack is closed: its whole tree is here too
 	}
-	f, err := s.forge(ctx, record)
+	f, err := s.forge(ctx, app)
 	if err != nil {
 		return false, err
 	}
 	if f == nil {
-		return false, noRemote(app)
+		return false, noRemote(app.Name)
 	}
-	return true, s.fetch(ctx, r, f, plumbing.NewHash(sha))
+	if err := s.fetch(ctx, r, f, want); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// takeTurn waits until no other fetch of the repository runs.
+func (r *repository) takeTurn(ctx context.Context) (done func(), err error) {
+	turn := r.fetching
+	select {
+	case turn <- struct{}{}:
+		return func() { <-turn }, nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for another fetch: %w", ctx.Err())
+	}
 }
 
 // fetch takes one commit over. The repository's fetches exclude each other, so the boundary only grows by this one.
@@ -72,18 +91,16 @@ func (s *Server) fetch(ctx context.Context, r *repository, f *forge, want plumbi
 		return f.refusedFetch(want, err)
 	}
 	defer func() { _ = response.Close() }()
+	f.allowPack(s.limits.PackBytes)
 	body := &forgeBody{source: packBody(request.Capabilities, response)}
 	cut := slices.DeleteFunc(response.Shallows, func(id plumbing.Hash) bool { return id != want })
 	q, err := r.ingest(ctx, body, s.limits, nil, r.packs.Load().boundary.with(cut))
-	if err != nil && body.fault != nil {
-		return f.problem("read the pack of", body.fault)
-	}
 	if err != nil {
-		return fmt.Errorf("take in commit %.7s of %s: %w", want.String(), f.name, err)
+		return f.refusedPack(want, body.fault, err)
 	}
 	defer func() { err = errors.Join(err, q.discard()) }()
 	if !r.holds(q, want) {
-		return store.Problemf(store.CodeErrored, "the forge sent a pack without commit %.7s of %s", want.String(), f.name)
+		return store.Problemf(store.CodeErrored, "the forge sent a pack without commit %.7s of %s", want.String(), f.name).WithHint("shipgate doctor")
 	}
 	if err := r.enlargeBoundary(cut); err != nil {
 		return err
@@ -167,6 +184,20 @@ func (b *forgeBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// refusedPack tells a pack that did not come whole from one that is not to be had, and both from trouble of our own.
+func (f *forge) refusedPack(want plumbing.Hash, unread, err error) error {
+	if unread != nil {
+		return f.problem("read the pack of", unread)
+	}
+	if errors.Is(err, errEndsEarly) {
+		return f.problem("read the pack of", err)
+	}
+	if _, refused := store.AsProblem(err); refused {
+		return f.errored("take in commit %.7s of %s: %w", want.String(), f.name, err)
+	}
+	return fmt.Errorf("take in commit %.7s of %s: %w", want.String(), f.name, err)
+}
+
 // refusedFetch tells a commit that is gone, or never was there, from a forge that has trouble.
 func (f *forge) refusedFetch(want plumbing.Hash, err error) error {
 	text := err.Error()
@@ -177,8 +208,12 @@ func (f *forge) refusedFetch(want plumbing.Hash, err error) error {
 	return f.problem("fetch from", err)
 }
 
-// Obtain makes sure that the deployment's commit is here, and keeps it under a ref of the deployment's own.
+// Obtain makes sure that the deployment's commit is here, and keeps it under a ref of the deployment's own. A deployment
+// of something that is no commit needs nothing from here.
 func (s *Server) Obtain(ctx context.Context, d store.Deployment) (fetched bool, err error) {
+	if store.ValidateCommitID(d.SHA) != nil {
+		return false, nil
+	}
 	r, err := s.ensureRepository(d.App)
 	if err != nil {
 		return false, err

@@ -281,7 +281,7 @@ func (o *objects) commit(id plumbing.Hash) (*object.Commit, error) {
 	return commit, nil
 }
 
-// isAncestor says whether old can be reached from new. Where the history ends at the boundary, or new is not here, a
+// isAncestor says whether old can be reached from new. Where the history is cut off, or new is not here, a
 // false is not known to be one.
 func (o *objects) isAncestor(old, new plumbing.Hash) (reached, known bool, err error) {
 	if !o.has(new) {
@@ -298,7 +298,7 @@ func (o *objects) isAncestor(old, new plumbing.Hash) (reached, known bool, err e
 			return false, false, err
 		}
 		for _, parent := range commit.ParentHashes {
-			if o.boundary[commit.Hash] && !o.has(parent) {
+			if !o.has(parent) { // a boundary, or a repository that was damaged: neither makes the answer known
 				if parent == old {
 					return true, true, nil
 				}

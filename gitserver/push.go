@@ -72,7 +72,7 @@ func (p *push) take(ctx context.Context) (*store.Deployment, error) {
 	if p.request.hasPack() {
 		var err error
 		if q, err = p.repository.ingest(ctx, p.body, p.server.limits, p.request.shallow, p.repository.packs.Load().boundary); err != nil {
-			p.unpack = p.ours(err)
+			p.unpack = p.ours(p.beyondBoundary(err))
 			return nil, p.unpack
 		}
 		defer func() { p.logError("discard quarantine", q.discard()) }()
@@ -116,6 +116,20 @@ func (p *push) admit(ctx context.Context, q *quarantine) (*store.Deployment, err
 		return nil, nil
 	}
 	return p.enqueue(ctx, objects, updates)
+}
+
+// beyondBoundary names the cure when git has left out what it believes to be here.
+func (p *push) beyondBoundary(err error) error {
+	problem, ok := store.AsProblem(err)
+	if !ok || !errors.Is(err, errBeyondBoundary) {
+		return err
+	}
+	for _, c := range p.accepted() {
+		if !c.deletes() {
+			return problem.WithHint("shipgate deploy %s --ref %s", p.app.Name, c.new)
+		}
+	}
+	return err
 }
 
 // move changes a ref that deploys nothing.

@@ -74,6 +74,8 @@ func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, sh
 	return err
 }
 
+var errBeyondBoundary = errors.New("the server has single commits of this app from the forge")
+
 func brokenLink(to plumbing.Hash, from link, shallow []plumbing.Hash, partial bool) error {
 	for _, boundary := range shallow {
 		if boundary == from.from {
@@ -81,8 +83,8 @@ func brokenLink(to plumbing.Hash, from link, shallow []plumbing.Hash, partial bo
 				WithHint("git fetch --unshallow, then push again")
 		}
 	}
-	if partial && from.kind == plumbing.CommitObject {
-		return refusal("the server has single commits of this app from the forge, and not %.7s, which %.7s continues", to.String(), from.from.String()).
+	if partial {
+		return refusal("%w: not %s %.7s, which %.7s refers to", errBeyondBoundary, from.kind, to.String(), from.from.String()).
 			WithHint("push a commit that continues what is live, or push it to the forge")
 	}
 	return refusal("object %s refers to %s %s, which is missing", from.from, from.kind, to).

@@ -1,6 +1,7 @@
 package gitserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,6 +21,8 @@ type repository struct {
 	packs atomic.Pointer[objects]
 
 	fetching chan struct{} // full while a fetch runs; a channel, so that waiting for it can be given up
+	alive    context.Context
+	destroy  context.CancelFunc // ends alive
 }
 
 func (r *repository) packDir() string { return filepath.Join(r.dir, "objects", "pack") }
@@ -30,6 +33,7 @@ func openRepository(app, dir string) (*repository, error) {
 		return nil, fmt.Errorf("create repository of %s: %w", app, err)
 	}
 	r := &repository{app: app, dir: dir, refs: refs{dir}, fetching: make(chan struct{}, 1)}
+	r.alive, r.destroy = context.WithCancel(context.Background())
 	packs, err := openObjects(r.packDir())
 	if err != nil {
 		return nil, fmt.Errorf("open repository of %s: %w", app, err)

@@ -56,13 +56,15 @@ func scanPack(r io.Reader, limits Limits, links *links) ([]entry, plumbing.Hash,
 	return s.entries, sum, packError(err)
 }
 
+var errEndsEarly = errors.New("the pack ends too early")
+
 // packError says in the user's terms what is wrong with a pack.
 func packError(err error) error {
 	if err == nil {
 		return nil
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return refusal("the pack ends too early")
+		return refusal("%w", errEndsEarly)
 	}
 	if _, said := store.AsProblem(err); said {
 		return err

@@ -39,7 +39,8 @@ type Server struct {
 	preflight func(ctx context.Context, app store.App) error
 	keepAlive time.Duration
 	remote    func(ctx context.Context, app store.App) (remote store.Remote, found bool, err error)
-	client    *http.Client // for forges
+	client    *http.Client  // for forges
+	stall     time.Duration // how long a forge may send nothing
 
 	closing context.Context // ends when Close is called
 	close   context.CancelFunc
@@ -57,7 +58,7 @@ func New(options Options) (*Server, error) {
 	s := &Server{
 		store: options.Store, dir: options.Dir, limits: options.Limits.withDefaults(), log: options.Logger,
 		preflight: options.Preflight, keepAlive: keepAlive, repositories: map[string]*repository{},
-		remote: options.Remote, client: newForgeClient(),
+		remote: options.Remote, client: newForgeClient(), stall: stallPatience,
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -145,8 +146,8 @@ func (s *Server) ensureRepository(app string) (*repository, error) {
 	return r, nil
 }
 
-// Destroy removes the app's repository. One that does not exist is no error.
-func (s *Server) Destroy(_ context.Context, app string) error {
+// Destroy breaks a fetch off and removes the app's repository. One that does not exist is no error.
+func (s *Server) Destroy(ctx context.Context, app string) error {
 	if err := store.ValidateAppName(app); err != nil {
 		return err
 	}
@@ -156,6 +157,10 @@ func (s *Server) Destroy(_ context.Context, app string) error {
 	s.mu.Unlock()
 	var err error
 	if r != nil {
+		r.destroy()
+		if _, err := r.takeTurn(ctx); err != nil { // for good
+			return fmt.Errorf("destroy repository of %s: %w", app, err)
+		}
 		r.lock.Lock()
 		defer r.lock.Unlock()
 		err = r.packs.Load().close()

@@ -55,6 +55,8 @@ func (b boundary) with(ids []plumbing.Hash) boundary {
 
 // enlargeBoundary records commits as cut off from their parents. It has to be durable before such a commit is in the
 // repository: a boundary that names a commit which never came harms nobody, a commit without its parents is damage.
+// In this order no crash makes that damage. A repository that came to it otherwise opens all the same; what needs the
+// missing history is refused then, by isAncestor's callers and by the check of links.
 func (r *repository) enlargeBoundary(ids []plumbing.Hash) error {
 	r.lock.Lock()
 	defer r.lock.Unlock()

@@ -36,6 +36,9 @@ func complete(r *resolver, file *os.File, there *objects, limits Limits, sum plu
 			return sum, err
 		}
 	}
+	if r.unresolved() && len(there.boundary) > 0 {
+		return sum, refusal("%w, and not the base of a delta", errBeyondBoundary)
+	}
 	if r.unresolved() {
 		return sum, refusal("the base of a delta is missing")
 	}
