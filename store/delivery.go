@@ -47,10 +47,18 @@ func (s *Store) ReceiveDelivery(ctx context.Context, d Delivery) (fresh bool, er
 
 const selectDeliveries = `SELECT id, guid, event, content_type, received_at, attempts, next_attempt, ended_at, outcome, `
 
-// DueDeliveries gives deliveries that wait and whose time has come, with their bodies, the oldest first.
+// DueDeliveries gives deliveries that wait and whose time has come, without their bodies, the oldest first.
 func (s *Store) DueDeliveries(ctx context.Context, now time.Time, limit int) ([]Delivery, error) {
-	return collect(ctx, s.read, scanDelivery, selectDeliveries+`body FROM deliveries
+	return collect(ctx, s.read, scanDelivery, selectDeliveries+`x'' FROM deliveries
 		WHERE ended_at IS NULL AND next_attempt <= ? ORDER BY id LIMIT ?`, stamp(now), limit)
+}
+
+// DeliveryBody gives the body of a delivery as it came; it is empty when it was forgotten since.
+func (s *Store) DeliveryBody(ctx context.Context, id int64) (body []byte, err error) {
+	if err := s.read.QueryRowContext(ctx, `SELECT body FROM deliveries WHERE id = ?`, id).Scan(&body); err != nil {
+		return nil, fmt.Errorf("read body of delivery: %w", err)
+	}
+	return body, nil
 }
 
 // NextDelivery says when the next delivery is due; false when none waits.

@@ -140,9 +140,15 @@ func TestDeliveries(t *testing.T) {
 		t.Error("the second is not new")
 	}
 	waiting := must[[]Delivery](t)(s.DueDeliveries(t.Context(), time.Now(), 10))
-	if len(waiting) != 1 || waiting[0].GUID != "g1" || !bytes.Equal(waiting[0].Body, delivery.Body) || waiting[0].Event != "push" ||
+	if len(waiting) != 1 || waiting[0].GUID != "g1" || len(waiting[0].Body) != 0 || waiting[0].Event != "push" ||
 		waiting[0].ContentType != "application/json" || waiting[0].ReceivedAt.IsZero() || !waiting[0].EndedAt.IsZero() {
 		t.Fatalf("waiting: %+v", waiting)
+	}
+	if body := must[[]byte](t)(s.DeliveryBody(t.Context(), waiting[0].ID)); !bytes.Equal(body, delivery.Body) {
+		t.Errorf("its body: %q", body)
+	}
+	if _, err := s.DeliveryBody(t.Context(), 99); err == nil {
+		t.Error("there is a body of none")
 	}
 	later := time.Now().Add(time.Hour)
 	s.Hide("ghp_hidden_value")

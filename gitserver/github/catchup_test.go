@@ -245,6 +245,38 @@ func TestAnAppThatChangesUnderTheFirstLook(t *testing.T) {
 	d.wants("remembered", d.head("web", mainRef), "")
 }
 
+// What comes in while the server starts is no reason to put off looking for what did not come in before.
+func TestTheRoundsBeginThoughWebhooksGoOn(t *testing.T) {
+	d := newDepot(t)
+	d.app("web", `"paths":["web/**"]`)
+	d.hub.Repositories = blocking{d.forge, map[string]chan struct{}{"web": make(chan struct{})}} // it is never done
+	d.start()
+	settled := func() bool {
+		select {
+		case <-d.hub.workedOff:
+			return true
+		default:
+			return false
+		}
+	}
+	d.until("the first start", settled)
+	guid := d.deliver("push", pushed(mainRef, shaA, shaB, 100, "b"))
+	d.until("a fetch", func() bool { return len(d.due()) == 1 })
+	d.reopen()
+	d.hub.Repositories = blocking{d.forge, map[string]chan struct{}{"web": make(chan struct{})}}
+	d.start()
+	later := d.deliver("push", pushed(mainRef, shaB, shaC, 101, "c"))
+	if settled() {
+		t.Error("it counts as worked off")
+	}
+	d.check(d.store.EndDelivery(t.Context(), d.delivery(guid).ID, "by hand"))
+	d.deliver("push", pushed(mainRef, shaC, shaD, 102, "d")) // which has it look again
+	d.until("the end of what was left", settled)
+	if !d.delivery(later).EndedAt.IsZero() {
+		t.Error("the later one has ended")
+	}
+}
+
 func TestOldDeliveriesAreForgotten(t *testing.T) {
 	d := newDepot(t)
 	d.post("g-1", "star", []byte("{}"))

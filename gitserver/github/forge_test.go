@@ -283,6 +283,18 @@ func (d *depot) until(what string, holds func() bool) {
 	}
 }
 
+// due lists what waits, with its bodies.
+func (d *depot) due() []store.Delivery {
+	d.Helper()
+	due, err := d.store.DueDeliveries(d.Context(), d.hub.now(), 10)
+	d.check(err)
+	for n, one := range due {
+		due[n].Body, err = d.store.DeliveryBody(d.Context(), one.ID)
+		d.check(err)
+	}
+	return due
+}
+
 func (d *depot) ended(guid string) (one store.Delivery) {
 	d.Helper()
 	d.until("the end of "+guid, func() bool {

@@ -27,7 +27,8 @@ type intake struct {
 	slots   chan struct{}
 	ended   chan worked
 	workers sync.WaitGroup
-	settled bool
+	began   time.Time
+	settled bool // nothing is due that was received before it began
 }
 
 // worked is a delivery that is not at work any more.
@@ -42,7 +43,7 @@ func (g *GitHub) runDeliveries(ctx context.Context) {
 	defer stop()
 	i := &intake{
 		GitHub: g, taken: map[int64]bool{}, last: map[string]chan struct{}{},
-		slots: make(chan struct{}, repositoriesAtOnce), ended: make(chan worked, 2*mostTaken),
+		slots: make(chan struct{}, repositoriesAtOnce), ended: make(chan worked, 2*mostTaken), began: g.now(),
 	}
 	defer i.workers.Wait()
 	for ctx.Err() == nil {
@@ -69,11 +70,14 @@ func (i *intake) take(ctx context.Context) time.Duration {
 		return i.troubled(ctx, "find deliveries that are due", err)
 	}
 	for _, d := range due {
-		if !i.taken[d.ID] && len(i.taken) < mostTaken {
-			i.begin(ctx, d)
+		if i.taken[d.ID] || len(i.taken) >= mostTaken {
+			continue
+		}
+		if err := i.begin(ctx, d); err != nil {
+			return i.troubled(ctx, "read delivery", err)
 		}
 	}
-	if len(i.taken) == 0 && !i.settled {
+	if !i.settled && (len(due) == 0 || due[0].ReceivedAt.After(i.began)) {
 		i.settled = true
 		close(i.workedOff)
 	}
@@ -96,9 +100,13 @@ func (i *intake) troubled(ctx context.Context, what string, err error) time.Dura
 	return afterTrouble
 }
 
-// begin puts a delivery behind those of the same repository.
-func (i *intake) begin(ctx context.Context, d store.Delivery) {
-	w := worked{d.ID, repositoryKey(d), make(chan struct{})}
+// begin puts a delivery behind those of the same repository. Its body, which may be large, is not kept until its turn comes.
+func (i *intake) begin(ctx context.Context, d store.Delivery) (err error) {
+	whole := d
+	if whole.Body, err = i.Store.DeliveryBody(ctx, d.ID); err != nil {
+		return err
+	}
+	w := worked{d.ID, repositoryKey(whole), make(chan struct{})}
 	before := i.last[w.repository]
 	i.last[w.repository], i.taken[d.ID] = w.end, true
 	i.workers.Go(func() {
@@ -115,6 +123,7 @@ func (i *intake) begin(ctx context.Context, d store.Delivery) {
 		}
 		i.ended <- w
 	})
+	return nil
 }
 
 func rest(ctx context.Context, most time.Duration) {
@@ -150,9 +159,12 @@ func repositoryKey(d store.Delivery) string {
 
 // workOn finds out what a delivery means and records what came of it. Where that is not all of it yet, it is worked on again
 // for up to a day, which changes nothing for the apps that are done with it.
-func (g *GitHub) workOn(ctx context.Context, d store.Delivery) error {
+func (g *GitHub) workOn(ctx context.Context, d store.Delivery) (err error) {
 	if ctx.Err() != nil {
 		return nil
+	}
+	if d.Body, err = g.Store.DeliveryBody(ctx, d.ID); err != nil {
+		return err
 	}
 	outcome, waits := g.outcomeOf(ctx, d)
 	if ctx.Err() != nil {
