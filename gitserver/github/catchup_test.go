@@ -3,6 +3,7 @@ package github
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -300,6 +301,47 @@ func TestOldDeliveriesAreForgotten(t *testing.T) {
 	}
 }
 
+func attemptsOf(fake *githubtest.Fake) (n int) {
+	for _, r := range fake.Requests() {
+		if r.Method == "POST" && strings.HasSuffix(r.Path, "/attempts") {
+			n++
+		}
+	}
+	return n
+}
+
+// Asking can fail as well: for a while, which ends the round, or for one delivery for good.
+func TestAFailedDeliveryThatCannotBeAskedFor(t *testing.T) {
+	for status, want := range map[int]string{http.StatusBadGateway: "1 3 3", http.StatusNotFound: "2 2 2"} {
+		o := newOffice(t, `,"branch":"main"`)
+		o.hub.Repositories = newForge()
+		access := o.connectApp()
+		o.fake.SetHook(githubtest.Hook{URL: "http://127.0.0.1:1", Secret: access.WebhookSecret, ContentType: "json"})
+		o.fake.Lose(true)
+		for _, message := range []string{"x", "y"} {
+			_, _, err := o.fake.Push(o.repo, "main", message, map[string]string{"a": message})
+			o.check(err)
+		}
+		failed := false
+		o.fake.FailBy(func(r *http.Request) *githubtest.Fault {
+			if failed || !strings.HasSuffix(r.URL.Path, "/attempts") {
+				return nil
+			}
+			failed = true
+			return new(githubtest.Refusal(status, "no"))
+		})
+		c := newCatchUp(o.hub)
+		var asked []string
+		for range 3 {
+			c.round(t.Context())
+			asked = append(asked, fmt.Sprint(attemptsOf(o.fake)))
+		}
+		if got := strings.Join(asked, " "); got != want {
+			t.Errorf("after %d: asked %s times, want %s", status, got, want)
+		}
+	}
+}
+
 // GitHub is asked for what it could not deliver: each delivery once, and nothing that is of no use.
 func TestFailedDeliveriesAreAskedForAgain(t *testing.T) {
 	o := newOffice(t, `,"branch":"main"`)
@@ -308,14 +350,7 @@ func TestFailedDeliveriesAreAskedForAgain(t *testing.T) {
 	server := httptest.NewServer(o.hub)
 	defer server.Close()
 	o.fake.SetHook(githubtest.Hook{URL: server.URL, Secret: access.WebhookSecret, ContentType: "json"})
-	attempts := func() (n int) {
-		for _, r := range o.fake.Requests() {
-			if r.Method == "POST" && strings.HasSuffix(r.Path, "/attempts") {
-				n++
-			}
-		}
-		return n
-	}
+	attempts := func() (n int) { return attemptsOf(o.fake) }
 	push := func() githubtest.Delivery {
 		o.Helper()
 		_, d, err := o.fake.Push(o.repo, "main", "x", map[string]string{"a": fmt.Sprint(time.Now())})
