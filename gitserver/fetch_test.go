@@ -22,6 +22,9 @@ const forgePassword = "the-forge-password"
 type testForge struct {
 	*rig
 	work     *clone
+	root     string
+	backend  http.Handler // git
+	methodOf atomic.Value // of the last request
 	server   *httptest.Server
 	requests atomic.Int32
 	answer   atomic.Pointer[http.HandlerFunc] // instead of git
@@ -39,9 +42,15 @@ func newTestForge(t *testing.T) *testForge {
 	f.work.git("remote", "add", "forge", bare)
 	git, err := exec.LookPath("git")
 	check(t, err)
+	f.root = root
 	backend := &cgi.Handler{Path: git, Args: []string{"http-backend"}, Env: []string{"GIT_PROJECT_ROOT=" + root, "GIT_HTTP_EXPORT_ALL=1"}}
+	f.backend = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.TransferEncoding = nil
+		backend.ServeHTTP(w, r)
+	})
 	f.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.requests.Add(1)
+		f.methodOf.Store(r.Method)
 		if answer := f.answer.Load(); answer != nil {
 			(*answer)(w, r)
 			return
@@ -50,8 +59,7 @@ func newTestForge(t *testing.T) *testForge {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		r.TransferEncoding = nil
-		backend.ServeHTTP(w, r)
+		f.backend.ServeHTTP(w, r)
 	}))
 	t.Cleanup(f.server.Close)
 	f.remote = store.Remote{URL: f.server.URL + "/octo/hello.git", Username: "x", Password: forgePassword}
