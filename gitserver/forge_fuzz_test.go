@@ -43,18 +43,23 @@ func FuzzForgeAnswer(f *testing.F) {
 	f.Add(advertisement(want.String(), "shallow"), append([]byte(head), p.bytes()...))
 	f.Add([]byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, references, pack []byte) {
-		r := newRig(t, Limits{ObjectBytes: 1 << 20, InflatedBytes: 4 << 20, Objects: 100, PackBytes: 1 << 20})
-		r.server.client = &http.Client{Transport: toldForge{references, pack}, CheckRedirect: sameHost}
-		r.server.remote = func(context.Context, store.App) (store.Remote, bool, error) {
-			return store.Remote{URL: "http://forge.example/octo/hello.git", Username: "x", Password: forgePassword}, true, nil
-		}
+		remote := store.Remote{URL: "http://forge.example/octo/hello.git", Username: "x", Password: forgePassword}
+		server, err := New(Options{
+			Dir: t.TempDir(), Limits: Limits{ObjectBytes: 1 << 20, InflatedBytes: 4 << 20, Objects: 100, PackBytes: 1 << 20},
+			Remote: func(context.Context, store.App) (store.Remote, bool, error) { return remote, true, nil },
+		})
+		check(t, err)
+		defer server.Close()
+		server.client = &http.Client{Transport: toldForge{references, pack}, CheckRedirect: sameHost}
+		r, err := server.ensureRepository(testApp)
+		check(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
-		fetched, err := r.server.Fetch(ctx, testApp, want.String())
+		fetched, err := server.fetchMissing(ctx, r, store.App{Name: testApp}, want)
 		if ctx.Err() != nil {
 			t.Fatal("the fetch hangs")
 		}
-		objects := r.server.repositories[testApp].packs.Load()
+		objects := r.packs.Load()
 		if err != nil {
 			if strings.Contains(err.Error(), forgePassword) {
 				t.Errorf("the password is in %q", err)
