@@ -36,6 +36,7 @@ bench: build ## the speed goals, as ratios measured side by side
 	scripts/packages.sh
 	scripts/engine.sh
 	go run ./scripts/bench
+	go test ./web -run '^$$' -bench Pages -benchtime 100x
 
 demo: build ## two apps deployed by git push, in front of your eyes
 	scripts/engine.sh

@@ -30,6 +30,7 @@ type deploymentView struct {
 	RollbackTo int64 // 0: no button
 
 	Query   string // carries the key on
+	ByKey   bool   // its reader sees no other deployment
 	Lines   []pageLine
 	Earlier bool // there are lines before these
 	Last    int64
@@ -96,7 +97,7 @@ func (s *server) deploymentEvents(c echo.Context) error {
 	case refused:
 		return s.askToSignInFor(c)
 	}
-	return s.follow(c, v.d, func(news any) any {
+	return s.follow(c, v.d, func() bool { return s.mayStay(c) }, func(news any) any {
 		switch news := news.(type) {
 		case store.Event:
 			return s.pageLine(news)
@@ -123,7 +124,7 @@ func (s *server) summary(ctx context.Context, v visit) (deploymentView, error) {
 	shown := deploymentView{Deployment: d, State: stateOf(d)}
 	shown.Reason, shown.Hint = s.clean(d.Reason), s.clean(d.Hint)
 	if v.key != "" {
-		shown.Query = "?key=" + url.QueryEscape(v.key)
+		shown.ByKey, shown.Query = true, "?key="+url.QueryEscape(v.key)
 	}
 	app, err := s.Store.App(ctx, d.App)
 	if err != nil {

@@ -27,11 +27,16 @@ func (s *server) followEvents(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.follow(c, d, func(news any) any { return news })
+	stillMay := func() bool {
+		_, err := s.Store.Authenticate(c.Request().Context(), secretOf(c))
+		return err == nil
+	}
+	return s.follow(c, d, stillMay, func(news any) any { return news })
 }
 
-// follow streams each Event and the deployment with its verdict, in the form that show gives them.
-func (s *server) follow(c echo.Context, d store.Deployment, show func(any) any) error {
+// follow streams each Event and the deployment with its verdict, in the form that show gives them. With every heartbeat it
+// asks whether its reader still may, so that what is revoked also ends what it had opened.
+func (s *server) follow(c echo.Context, d store.Deployment, stillMay func() bool, show func(any) any) error {
 	ctx, cancel := s.streamContext(c)
 	defer cancel()
 	after, err := lastEventID(c)
@@ -57,7 +62,7 @@ func (s *server) follow(c echo.Context, d store.Deployment, show func(any) any) 
 			return nil
 		case <-changed:
 		case <-beat.C:
-			if err := stream.write(": still here\n\n"); err != nil {
+			if !stillMay() || stream.write(": still here\n\n") != nil {
 				return nil
 			}
 		}

@@ -48,6 +48,17 @@ func (s *server) visited(c echo.Context) (v visit, refused bool, err error) {
 	return v, true, nil
 }
 
+// mayStay asks again what was asked when a stream began.
+func (s *server) mayStay(c echo.Context) bool {
+	session, err := s.session(c)
+	if err != nil {
+		return false
+	}
+	c.Set(sessionKey, session)
+	_, refused, err := s.visited(c)
+	return err == nil && !refused
+}
+
 // opens says whether the key is that of the page, and the app still shows its pages to those who have one.
 func (s *server) opens(c echo.Context, key string, d store.Deployment, known bool) (bool, error) {
 	if genuine := s.Store.Signed("page", strconv.FormatInt(d.ID, 10), key); !genuine || !known {

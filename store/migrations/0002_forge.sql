@@ -71,3 +71,6 @@ CREATE TABLE forge_deployments (
     deployment INTEGER PRIMARY KEY,
     forge_id   INTEGER NOT NULL
 ) STRICT;
+
+-- A page asks for the few steps of a history that may have thousands of lines.
+CREATE INDEX steps_by_deployment ON events (deployment, id) WHERE step <> '';

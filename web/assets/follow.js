@@ -10,6 +10,14 @@
   let age = Number(document.getElementById("age").dataset.ms);
   let drawn = begun;
 
+  // Once, and not at once: a server in trouble is not to be asked again and again.
+  let reloading = false;
+  const reloadLater = () => {
+    if (reloading) return;
+    reloading = true;
+    setTimeout(() => location.reload(), 3000);
+  };
+
   const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 40;
 
   const append = (line) => {
@@ -29,7 +37,7 @@
 
   const draw = async () => {
     const answer = await fetch(address + "/summary?" + query, { cache: "no-store" });
-    if (!answer.ok) return location.reload();
+    if (!answer.ok) return reloadLater();
     const focused = document.activeElement?.id;
     document.getElementById("summary").outerHTML = await answer.text();
     const summary = document.getElementById("summary");
@@ -65,7 +73,7 @@
   });
   source.addEventListener("error", () => {
     note.textContent = "The server does not answer; trying again.";
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => location.reload(), 3000);
+    if (source.readyState === EventSource.CLOSED) reloadLater();
   });
   log.scrollTop = log.scrollHeight;
 })();
