@@ -20,10 +20,13 @@ func (p *push) follow(ctx context.Context, d store.Deployment) (store.Deployment
 	for {
 		// The verdict is read first, so that every event written before it is shown.
 		current, err := p.server.store.Deployment(ctx, d.ID)
-		if err != nil {
-			return d, err
+		if err == nil {
+			err = tail.show(ctx)
 		}
-		if err := tail.show(ctx); err != nil {
+		if err != nil && ctx.Err() != nil {
+			return d, errClosing
+		}
+		if err != nil {
 			return d, err
 		}
 		if current.Verdict != "" {
