@@ -29,7 +29,8 @@ const restDescription = "../../../shared/data/github-openapi-subset.json"
 //	github redeliver GUID                     delivers once more
 //	github statuses OWNER/NAME                prints the statuses in the order in which they arrived
 //	github deployments OWNER/NAME             prints the GitHub Deployments with their statuses
-//	github told OWNER/NAME COUNT              waits until so many statuses have arrived
+//	github pending OWNER/NAME COUNT           waits until so many pending statuses have arrived
+//	github told OWNER/NAME COUNT              waits until so many verdicts have arrived
 //	github down | up                          connections are refused, and are taken again
 //	github fail PATTERN STATUS | hang         what the next request that matches is answered
 //	github asked PATTERN COUNT                waits until so many requests that match have come
@@ -41,7 +42,7 @@ func atGitHub(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	command, known := map[string]func(ts *testscript.TestScript, g *githubtest.Fake, args []string) error{
 		"token": giveToken, "repo": makeRepository, "push": pushToGitHub, "lose": loseWebhook, "accept": acceptClone, "redeliver": redeliver,
-		"statuses": showStatuses, "deployments": showDeployments, "told": awaitStatuses, "fail": failNext, "asked": awaitRequests,
+		"statuses": showStatuses, "deployments": showDeployments, "told": awaitVerdicts, "pending": awaitPending, "fail": failNext, "asked": awaitRequests,
 		"down": func(_ *testscript.TestScript, g *githubtest.Fake, _ []string) error { g.Down(); return nil },
 		"up":   func(_ *testscript.TestScript, g *githubtest.Fake, _ []string) error { return g.Up() },
 	}[args[0]]
@@ -153,10 +154,26 @@ func showDeployments(ts *testscript.TestScript, g *githubtest.Fake, args []strin
 	return nil
 }
 
-func awaitStatuses(ts *testscript.TestScript, g *githubtest.Fake, args []string) error {
+func awaitVerdicts(ts *testscript.TestScript, g *githubtest.Fake, args []string) error {
+	return awaitStatuses(ts, g, args, func(state string) bool { return state != "pending" })
+}
+
+func awaitPending(ts *testscript.TestScript, g *githubtest.Fake, args []string) error {
+	return awaitStatuses(ts, g, args, func(state string) bool { return state == "pending" })
+}
+
+func awaitStatuses(ts *testscript.TestScript, g *githubtest.Fake, args []string, counts func(state string) bool) error {
 	count, err := strconv.Atoi(args[1])
 	ts.Check(err)
-	return await(ts, g, func() bool { return len(g.Statuses(serverOf(ts).repositories[args[0]])) >= count })
+	return await(ts, g, func() bool {
+		arrived := 0
+		for _, status := range g.Statuses(serverOf(ts).repositories[args[0]]) {
+			if counts(status.State) {
+				arrived++
+			}
+		}
+		return arrived >= count
+	})
 }
 
 func awaitRequests(ts *testscript.TestScript, g *githubtest.Fake, args []string) error {

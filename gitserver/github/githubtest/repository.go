@@ -180,6 +180,7 @@ func (f *Fake) serveGit(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "Repository not found.", http.StatusNotFound)
 		return
 	}
+	f.record(r, who)
 	if fault := f.faultFor(r); fault != nil {
 		fault.answer(w, r)
 		return
