@@ -188,8 +188,11 @@ func (g *GitHub) outcomeOf(ctx context.Context, d store.Delivery) (outcome strin
 	if err != nil {
 		return "ignored: the " + d.Event + " event cannot be understood: " + err.Error(), false
 	}
-	if d.Event == "repository" {
+	switch d.Event {
+	case "repository":
 		return g.outcomeOfRenaming(ctx, payload, d.ReceivedAt)
+	case "installation", "installation_repositories":
+		return g.outcomeOfInstallation(ctx)
 	}
 	p, err := decodePush(payload)
 	if err != nil {
@@ -273,4 +276,17 @@ func (g *GitHub) outcomeOfRenaming(ctx context.Context, payload []byte, at time.
 
 func movedTo(now store.Repository, apps []string) string {
 	return "the repository is " + now.String() + " now, and followed there by " + strings.Join(apps, ", ")
+}
+
+// outcomeOfInstallation tells GitHub once more what it refused in the last day, and looks at the branches: the App may be let
+// in now where it was not.
+func (g *GitHub) outcomeOfInstallation(ctx context.Context) (outcome string, waits bool) {
+	if err := g.Store.RetryRefusedPosts(ctx, g.now().Add(-retryWindow)); err != nil {
+		return waiting(err)
+	}
+	select {
+	case g.connected <- struct{}{}:
+	default: // whoever waits for it is awake already
+	}
+	return "what was refused in the last 24 hours is told once more", false
 }

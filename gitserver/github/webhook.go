@@ -72,7 +72,7 @@ func (g *GitHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // foregone is the outcome of events that there is nothing to work on; empty for all others.
 func foregone(event string) string {
 	switch event {
-	case "push", "repository":
+	case "push", "repository", "installation", "installation_repositories":
 		return ""
 	case "ping":
 		return "pong"
