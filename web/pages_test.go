@@ -35,13 +35,14 @@ func TestPicture(t *testing.T) {
 		want     string
 	}{
 		"waiting":          {blue, false, "", nil, "wait:current"},
-		"superseded":       {blue, false, store.Superseded, nil, "wait:broken"},
+		"superseded":       {blue, false, store.Superseded, nil, "wait:stopped"},
 		"building":         {blue, true, "", nil, "wait:done build:current start:pending gate:pending route:pending live:pending drain:pending"},
 		"starting":         {blue, true, "", reached(store.StepBuilt), "wait:done build:done start:current gate:pending route:pending live:pending drain:pending"},
 		"draining":         {blue, true, store.Succeeded, reached(store.StepBuilt, store.StepStarted, store.StepHealthy, store.StepRouted, store.StepLive), "wait:done build:done start:done gate:done route:done live:done drain:current"},
 		"done":             {blue, true, store.Succeeded, reached(store.StepBuilt, store.StepStarted, store.StepHealthy, store.StepRouted, store.StepLive, store.StepDone), "wait:done build:done start:done gate:done route:done live:done drain:done"},
 		"build failed":     {blue, true, store.Failed, reached(store.StepUndone), "wait:done build:broken start:pending gate:pending route:pending live:pending drain:pending"},
 		"start is undone":  {blue, true, store.Failed, reached(store.StepBuilt, store.StepUndoing), "wait:done build:done start:broken gate:pending route:pending live:pending drain:pending undo:current"},
+		"gate cancelled":   {blue, true, store.Cancelled, reached(store.StepBuilt, store.StepStarted, store.StepUndoing, store.StepUndone), "wait:done build:done start:done gate:stopped route:pending live:pending drain:pending undo:done"},
 		"gate was undone":  {blue, true, store.Failed, reached(store.StepBuilt, store.StepStarted, store.StepUndoing, store.StepUndone), "wait:done build:done start:done gate:broken route:pending live:pending drain:pending undo:done"},
 		"hold under way":   {gap, true, "", reached(store.StepBuilt), "wait:done build:done hold:current stop:pending start:pending gate:pending route:pending live:pending drain:pending"},
 		"stop was undone":  {gap, true, store.Errored, reached(store.StepBuilt, store.StepHeld, store.StepUndoing, store.StepUndone), "wait:done build:done hold:done stop:broken start:pending gate:pending route:pending live:pending drain:pending undo:done"},

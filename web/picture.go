@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 // stage is one bar of the picture of a deployment: what was done between two steps.
 type stage struct {
 	Name        string
-	State       string // done, current, broken or pending
+	State       string // done, current, broken, stopped or pending
 	Took        string
 	Left, Width string // in percent of the whole
 	from, to    time.Time
@@ -28,7 +29,7 @@ func picture(d store.Deployment, times map[store.Step]time.Time, now time.Time) 
 	if d.StartedAt.IsZero() {
 		wait.State, wait.to = "current", now
 		if d.Verdict != "" {
-			wait.State, wait.to = "broken", d.FinishedAt
+			wait.State, wait.to = endedAs(d), d.FinishedAt
 		}
 		return scaled([]stage{wait})
 	}
@@ -43,6 +44,14 @@ func picture(d store.Deployment, times map[store.Step]time.Time, now time.Time) 
 	return scaled(stages)
 }
 
+// endedAs tells what broke from what somebody stopped.
+func endedAs(d store.Deployment) string {
+	if verdict := cmp.Or(d.Verdict, d.Pending); verdict == store.Cancelled || verdict == store.Superseded {
+		return "stopped"
+	}
+	return "broken"
+}
+
 // workOf gives the stages from the build on. The first that has not reached its step is under way, or the one that broke.
 func workOf(d store.Deployment, times map[store.Step]time.Time, now time.Time) (stages []stage) {
 	before, state := d.StartedAt, "current"
@@ -51,7 +60,7 @@ func workOf(d store.Deployment, times map[store.Step]time.Time, now time.Time) (
 		broke, undone = times[store.StepUndone]
 	}
 	if undone {
-		state = "broken"
+		state = endedAs(d)
 	}
 	for _, step := range store.StepsOf(d.Strategy)[1:] {
 		next := stage{Name: stageNames[step], State: state, from: before, to: now}
@@ -61,7 +70,7 @@ func workOf(d store.Deployment, times map[store.Step]time.Time, now time.Time) (
 			next.State, next.to, before = "done", reached, reached
 		case state == "pending":
 			next.to = next.from
-		case state == "broken":
+		case undone:
 			next.to, state = broke, "pending"
 		default:
 			state = "pending"
