@@ -81,11 +81,25 @@ func announce(tx txContext, id int64) error {
 		if d.Verdict != "" {
 			post.Took = d.FinishedAt.Sub(d.CreatedAt)
 		}
-		if err := insertPost(tx, post); err != nil {
+		known, err := toldAlready(tx, post)
+		if err == nil && !known {
+			err = insertPost(tx, post)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// toldAlready says whether the forge has heard just this of the deployment, or is about to.
+func toldAlready(tx txContext, p Post) (known bool, err error) {
+	err = tx.row(`SELECT EXISTS (SELECT 1 FROM outbox o WHERE o.deployment = ? AND o.kind = ? AND o.verdict = ?
+		AND (o.ended_at IS NULL OR o.outcome = ?))`, p.Deployment, p.Kind, p.Verdict, Posted).Scan(&known)
+	if err != nil {
+		return false, fmt.Errorf("find earlier posts: %w", err)
+	}
+	return known, nil
 }
 
 // announced gives the first post of each kind that was made for the deployment.
@@ -147,7 +161,7 @@ func insertPost(tx txContext, p Post) error {
 	return nil
 }
 
-// Announce tells the forge once more how a deployment stands: it has come to know the commit only now.
+// Announce tells the forge how a deployment stands, unless it has heard that: it may have come to know the commit only now.
 func (s *Store) Announce(ctx context.Context, deployment int64) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
 		err := announce(txContext{ctx, tx}, deployment)

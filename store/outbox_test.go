@@ -254,6 +254,10 @@ func TestAnnounceAgain(t *testing.T) {
 	}
 	check(t, s.Announce(t.Context(), d.ID))
 	wantTold(t, s, d.ID, "status pending coalesced", "status cancelled unknown", "status cancelled")
+	check(t, s.Announce(t.Context(), d.ID)) // it is on its way
+	check(t, s.EndPost(t.Context(), due(t, s)[0], Posted, ""))
+	check(t, s.Announce(t.Context(), d.ID)) // it has arrived
+	wantTold(t, s, d.ID, "status pending coalesced", "status cancelled unknown", "status cancelled posted")
 	wantProblem(t, s.Announce(t.Context(), 99), CodeNotFound, "99")
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/labstack/echo/v4"
 
@@ -109,13 +108,13 @@ func (s *server) encrypted(r *http.Request) bool {
 	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" || strings.HasPrefix(s.BaseURL(), "https://")
 }
 
-// localPath keeps a sign-in from sending a browser to another site. Browsers read a backslash as a slash, and skip tabs
-// and line ends.
+// localPath keeps a sign-in from sending a browser to another site. Browsers read a backslash as a slash;
+// tabs and line ends, which they skip, make no address.
 func localPath(next string) string {
 	address, err := url.Parse(next)
 	switch {
 	case err != nil, address.IsAbs(), address.Host != "", !strings.HasPrefix(next, "/"), strings.HasPrefix(next, "//"),
-		strings.Contains(next, `\`), strings.ContainsFunc(next, unicode.IsControl):
+		strings.Contains(next, `\`):
 		return "/"
 	}
 	return next

@@ -17,7 +17,7 @@ type visit struct {
 }
 
 func (v visit) may(scope string) bool {
-	return v.key == "" && v.session != nil && v.session.May(scope, v.d.App)
+	return v.session != nil && v.session.May(scope, v.d.App)
 }
 
 // visited finds the deployment of a page for those who may see it. Whoever may not learns nothing, not even whether there

@@ -234,6 +234,11 @@ func TestPushedHereBefore(t *testing.T) {
 		d.app("web")
 		direct(d, shaB)
 		d.finish("web", store.Succeeded)
+		due, err := d.store.DuePosts(d.Context(), time.Now(), 10)
+		d.check(err)
+		for _, post := range due {
+			d.check(d.store.EndPost(d.Context(), post, store.Unknown, "GitHub does not know the commit"))
+		}
 		before := told(d, 1)
 		d.wants("outcome", d.outcome("push", pushed(mainRef, shaA, shaB, 100, "x [skip ci]")), "web: already here: deployment 1")
 		d.wants("deployments", d.shas("web"), "b:push")
@@ -241,8 +246,8 @@ func TestPushedHereBefore(t *testing.T) {
 			t.Error("nobody is told that it is live")
 		}
 		d.wants("again", d.outcome("push", pushed(mainRef, shaA, shaB, 100, "x")), "web: received before: deployment 1")
-		if told(d, 1) != before+2 {
-			t.Error("nobody is told again")
+		if told(d, 1) != before+1 {
+			t.Error("somebody is told twice")
 		}
 	})
 	t.Run("under way", func(t *testing.T) {
