@@ -31,10 +31,13 @@ type Limits struct {
 type Options struct {
 	Docker    *client.Client // first used by the first image build: the engine may be absent until then
 	SitesDir  string         // where site objects and release trees live
+	StacksDir string         // where the files of stacks live
 	ServerID  string         // value of store.LabelData on every image
 	Snapshots func(ctx context.Context, app, sha string) (Snapshot, error)
-	Limits    Limits
-	Logger    *slog.Logger // nil: the default one
+	// Login gives the credentials for a registry's host as it stands in references; nil: there are none.
+	Login  func(ctx context.Context, host string) (username, password string, found bool, err error)
+	Limits Limits
+	Logger *slog.Logger // nil: the default one
 }
 
 // Builder builds images and sites. It is safe for concurrent use.
@@ -42,9 +45,11 @@ type Builder struct {
 	docker    *client.Client
 	serverID  string
 	snapshots func(ctx context.Context, app, sha string) (Snapshot, error)
+	login     func(ctx context.Context, host string) (username, password string, found bool, err error)
 	limits    Limits
 	logger    *slog.Logger
 	sites     *siteStore
+	stacksDir string
 
 	hostLock sync.Mutex
 	host     host // zero until the engine was asked
@@ -55,6 +60,7 @@ func New(options Options) *Builder {
 	b := &Builder{
 		docker: options.Docker, serverID: options.ServerID, snapshots: options.Snapshots,
 		limits: options.Limits, logger: options.Logger, sites: &siteStore{dir: options.SitesDir},
+		login: options.Login, stacksDir: options.StacksDir,
 	}
 	if b.logger == nil {
 		b.logger = slog.Default()
@@ -71,23 +77,21 @@ func (b *Builder) Build(ctx context.Context, request store.BuildRequest, log fun
 		if err != nil {
 			return store.Artefact{}, err
 		}
-		return b.buildImage(ctx, request, config, snapshot, log)
+		return b.build(ctx, request, recipeOf(request, config), snapshot, log)
 	case *store.StaticConfig:
-		if config.Mode == "deno" {
-			return store.Artefact{}, unsupported("mode deno of a static app is")
-		}
-		if config.Build != nil {
-			return store.Artefact{}, unsupported("building a static app's files is")
-		}
 		snapshot, err := b.snapshots(ctx, request.App, request.SHA)
 		if err != nil {
 			return store.Artefact{}, err
 		}
-		return b.buildSite(ctx, request, config, snapshot, log)
+		return b.buildStatic(ctx, request, config, snapshot, log)
 	case *store.ImageConfig:
-		return store.Artefact{}, unsupported("source image is")
+		return b.fetchImage(ctx, request, config, log)
 	case *store.ComposeConfig:
-		return store.Artefact{}, unsupported("source compose is")
+		snapshot, err := b.snapshots(ctx, request.App, request.SHA)
+		if err != nil {
+			return store.Artefact{}, err
+		}
+		return b.buildStack(ctx, request, config, snapshot, log)
 	}
 	return store.Artefact{}, store.Problemf(store.CodeErrored, "source %T has no builder", request.Config)
 }

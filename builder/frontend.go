@@ -34,7 +34,10 @@ func (i *imageBuild) portOf(result *gateway.Result) (int, error) {
 	if err := json.Unmarshal(result.Metadata[exptypes.ExporterImageConfigKey], &image); err != nil {
 		return 0, fmt.Errorf("read image config: %w", err)
 	}
-	return choosePort(i.request.App, i.config.Port, image.Config.ExposedPorts)
+	if i.recipe.portless {
+		return i.recipe.port, nil
+	}
+	return choosePort(i.request.App, i.recipe.port, image.Config.ExposedPorts)
 }
 
 // guardedEngine is the engine's BuildKit as the frontend sees it.

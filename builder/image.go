@@ -30,7 +30,7 @@ const defaultDockerfile = "Dockerfile"
 type imageBuild struct {
 	*Builder
 	request    store.BuildRequest
-	config     *store.DockerfileConfig
+	recipe     recipe
 	context    *buildContext
 	dockerfile string // relative to the context
 	secrets    map[string][]byte
@@ -47,9 +47,10 @@ type imageBuild struct {
 	fault error
 }
 
-func (b *Builder) buildImage(ctx context.Context, request store.BuildRequest, config *store.DockerfileConfig, snapshot Snapshot, log func(string)) (store.Artefact, error) {
+// build carries a recipe out. The result has the image's id and port; exported files have neither.
+func (b *Builder) build(ctx context.Context, request store.BuildRequest, recipe recipe, snapshot Snapshot, log func(string)) (store.Artefact, error) {
 	build := &imageBuild{
-		Builder: b, request: request, config: config,
+		Builder: b, request: request, recipe: recipe,
 		marker: "shipgate-" + rand.Text() + ".invalid",
 		limit:  "this engine cannot limit the steps of a build",
 	}
@@ -71,7 +72,7 @@ func (b *Builder) buildImage(ctx context.Context, request store.BuildRequest, co
 	if err != nil {
 		return store.Artefact{}, build.explain(ctx, err)
 	}
-	return store.Artefact{Image: image, ImageTag: build.tag(), Port: build.port}, nil
+	return store.Artefact{Image: image, ImageTag: recipe.tag, Port: build.port}, nil
 }
 
 // prepare refuses what can be known to be wrong without the engine.
@@ -80,7 +81,7 @@ func (i *imageBuild) prepare(snapshot Snapshot, log func(string)) error {
 	if err != nil {
 		return err
 	}
-	if i.context, err = newBuildContext(files, i.config.Context); err != nil {
+	if i.context, err = newBuildContext(files, i.recipe.context); err != nil {
 		return err
 	}
 	definition, err := i.findDockerfile()
@@ -90,7 +91,7 @@ func (i *imageBuild) prepare(snapshot Snapshot, log func(string)) error {
 	if err := i.context.check(i.dockerfile); err != nil {
 		return err
 	}
-	if i.secrets, err = secretsOf(i.request, i.config); err != nil {
+	if i.secrets, err = secretsOf(i.request, i.recipe.secrets); err != nil {
 		return err
 	}
 	i.log = newLineLog(log, i.secrets)
@@ -102,8 +103,12 @@ func (i *imageBuild) prepare(snapshot Snapshot, log func(string)) error {
 
 // findDockerfile reads the Dockerfile. As Docker does, it takes one in lower case where none was named.
 func (i *imageBuild) findDockerfile() ([]byte, error) {
-	i.dockerfile = path.Clean(i.config.Dockerfile)
-	if i.config.Dockerfile == "" {
+	if i.recipe.text != "" {
+		i.dockerfile = defaultDockerfile
+		return []byte(i.recipe.text), nil
+	}
+	i.dockerfile = path.Clean(i.recipe.dockerfile)
+	if i.recipe.dockerfile == "" {
 		i.dockerfile = defaultDockerfile
 	}
 	n, err := i.context.resolve(i.dockerfile)
@@ -111,15 +116,15 @@ func (i *imageBuild) findDockerfile() ([]byte, error) {
 		n, err = i.context.resolve(path.Join(path.Dir(i.dockerfile), strings.ToLower(defaultDockerfile)))
 	}
 	if err != nil {
-		return nil, store.Problemf(store.CodeFailed, "there is no %s in the commit", path.Join(i.config.Context, i.dockerfile)).
-			WithHint("git add %s, or say where it is: shipgate app update %s --config-json FILE", path.Join(i.config.Context, i.dockerfile), i.request.App)
+		return nil, store.Problemf(store.CodeFailed, "there is no %s in the commit", path.Join(i.recipe.context, i.dockerfile)).
+			WithHint("git add %s, or say where it is: shipgate app update %s --config-json FILE", path.Join(i.recipe.context, i.dockerfile), i.request.App)
 	}
 	return i.context.tree.read(n, 1<<20)
 }
 
-func secretsOf(request store.BuildRequest, config *store.DockerfileConfig) (map[string][]byte, error) {
+func secretsOf(request store.BuildRequest, names []string) (map[string][]byte, error) {
 	secrets := map[string][]byte{}
-	for _, name := range config.BuildSecrets {
+	for _, name := range names {
 		value, set := request.Env[name]
 		if !set {
 			return nil, store.Problemf(store.CodeFailed, "build secret %s is not in the app's env", name).
@@ -193,9 +198,9 @@ func (b *Builder) connect(ctx context.Context) (*buildkit.Client, error) {
 
 func (i *imageBuild) options() buildkit.SolveOpt {
 	return buildkit.SolveOpt{
-		Exports:       []buildkit.ExportEntry{{Type: "moby", Attrs: map[string]string{"name": i.tag()}}},
-		LocalMounts:   map[string]fsutil.FS{"context": i.context, "dockerfile": i.context},
-		SharedKey:     strings.Join([]string{i.serverID, i.request.App, i.config.Context}, ":"),
+		Exports:       []buildkit.ExportEntry{i.recipe.export()},
+		LocalMounts:   map[string]fsutil.FS{"context": i.context, "dockerfile": i.definition()},
+		SharedKey:     strings.Join([]string{i.serverID, i.request.App, i.recipe.context}, ":"),
 		FrontendAttrs: i.attributes(),
 		Session:       []session.Attachable{secretsprovider.FromMap(i.secrets)},
 	}
@@ -204,20 +209,16 @@ func (i *imageBuild) options() buildkit.SolveOpt {
 func (i *imageBuild) attributes() map[string]string {
 	attributes := map[string]string{
 		"filename":                       i.dockerfile,
-		"target":                         i.config.Target,
+		"target":                         i.recipe.target,
 		"cmdline":                        "shipgate", // keeps the frontend from pulling another one that a # syntax= line names
 		"label:" + store.LabelApp:        i.request.App,
 		"label:" + store.LabelDeployment: strconv.FormatInt(i.request.Deployment, 10),
 		"label:" + store.LabelData:       i.serverID,
 	}
-	for name, value := range withMarker(i.config.BuildArgs, i.marker) {
+	for name, value := range withMarker(i.recipe.args, i.marker) {
 		attributes["build-arg:"+name] = value
 	}
 	return attributes
-}
-
-func (i *imageBuild) tag() string {
-	return fmt.Sprintf("shipgate/%s:%d", i.request.App, i.request.Deployment)
 }
 
 // choosePort gives where the image listens: what the app says, else the one TCP port the image exposes.

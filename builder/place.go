@@ -104,7 +104,7 @@ func (i *imageBuild) place(err error) place {
 		found = i.places.failed
 		i.places.mu.Unlock()
 	}
-	found.file = path.Join(i.config.Context, found.file)
+	found.file = path.Join(i.recipe.context, found.file)
 	return found
 }
 

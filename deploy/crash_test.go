@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -242,7 +243,7 @@ func (s *schedule) checkEnd() {
 	if got := s.addresses(); !maps.Equal(got, addresses) {
 		s.fault("addresses %v, want %v", got, addresses)
 	}
-	if routed != found || (found && route.Target != live.Target) {
+	if routed != found || (found && !route.Target.Equal(live.Target)) {
 		s.fault("route %+v (%t), live %+v (%t)", route.Target, routed, live.Target, found)
 	}
 	if got := s.world.branches.tip(appName); got != tip {
@@ -278,7 +279,7 @@ func (s *schedule) history() string {
 func (s *schedule) checkOld() {
 	live, found, err := s.store.Live(context.Background(), appName)
 	s.must(err)
-	if live.Deployment != s.d.ID && (found != s.hadLive || live != s.before) {
+	if live.Deployment != s.d.ID && (found != s.hadLive || !reflect.DeepEqual(live, s.before)) {
 		s.fault("live %+v, was %+v", live, s.before)
 	}
 }

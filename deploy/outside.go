@@ -25,6 +25,26 @@ type Engine interface {
 	Diagnose(ctx context.Context, name string, logLines int) (store.Diagnosis, error)
 }
 
+// Commands runs what a release wants done once, before it starts.
+type Commands interface {
+	// Run runs the container of this name to its end and gives the exit code. It is repeatable: a container that is there
+	// already is waited for, not run again, and its lines are handed on from the first. It stays until Engine.Remove.
+	Run(ctx context.Context, spec store.ContainerSpec, log func(line string)) (exitCode int, err error)
+}
+
+// Stacks runs the stacks of compose apps, one for each app. Every verb can be repeated.
+type Stacks interface {
+	// Up makes the app's stack what the spec says and returns when each service runs and is healthy. What the compose file
+	// or a service does wrong is a failed Problem.
+	Up(ctx context.Context, spec store.StackSpec, log func(line string)) error
+	// Running says whether the routed service of this very deployment runs.
+	Running(ctx context.Context, app string, deployment int64) (bool, error)
+	// Down removes the containers and networks of the app's stack. Volumes stay. A missing stack is no error.
+	Down(ctx context.Context, app string) error
+	// List gives the apps that have containers of a stack.
+	List(ctx context.Context) ([]string, error)
+}
+
 // Addresses says where addresses for new containers come from.
 type Addresses interface {
 	Pool(ctx context.Context) (store.AddressPool, error)
@@ -61,6 +81,8 @@ type Branches interface {
 	Check(ctx context.Context, deployment store.Deployment) error
 	// Advance moves the deployment's refs. It can be repeated.
 	Advance(ctx context.Context, deployment store.Deployment) error
+	// File gives the content of a file at the top of a commit; false when there is none.
+	File(ctx context.Context, app, sha, name string) (content []byte, found bool, err error)
 	// DeployBranch gives the full name of the app's deploy branch and the commit it says, empty when there is none yet.
 	DeployBranch(ctx context.Context, app store.App) (name, sha string, err error)
 }

@@ -16,6 +16,8 @@ import (
 type Options struct {
 	Store        *store.Store
 	Engine       Engine
+	Commands     Commands
+	Stacks       Stacks
 	Addresses    Addresses
 	Router       Router
 	Builder      Builder
@@ -25,6 +27,7 @@ type Options struct {
 	Preflight    func(ctx context.Context) error                       // before a build; nil: none
 	URL          func(host string) string                              // the public address of a host; nil: http://host
 	SitesDir     string                                                // where site artefacts are
+	StacksDir    string                                                // where stack artefacts are, and the apps' own folders
 	BuildsAtOnce int                                                   // 0: one
 	Logger       *slog.Logger
 	Patience     Patience

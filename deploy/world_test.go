@@ -253,6 +253,10 @@ func (b *fakeBranches) Advance(ctx context.Context, d store.Deployment) error {
 	})
 }
 
+func (b *fakeBranches) File(context.Context, string, string, string) ([]byte, bool, error) {
+	return nil, false, nil
+}
+
 func (b *fakeBranches) DeployBranch(ctx context.Context, app store.App) (string, string, error) {
 	return mainBranch, b.tip(app.Name), ctx.Err()
 }

@@ -108,11 +108,11 @@ func (r *router) put(changed *table, app string, next *target) {
 
 // targetFor gives the target of a route: the present one, one that is still draining and comes back, or a new one.
 func (r *router) targetFor(present *entry, route store.Route) (*target, error) {
-	if present != nil && present.target.Target == route.Target {
+	if present != nil && present.target.Target.Equal(route.Target) {
 		return present.target, nil
 	}
 	for _, t := range r.draining[route.App] {
-		if t.Target == route.Target {
+		if t.Target.Equal(route.Target) {
 			return t, nil
 		}
 	}

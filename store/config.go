@@ -10,7 +10,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -38,12 +37,22 @@ type SharedConfig struct {
 
 	Port        int          `json:"port,omitempty"`
 	Healthcheck *Healthcheck `json:"healthcheck,omitempty"`
-	Liveness    Duration     `json:"liveness,omitempty"` // window without a healthcheck; default 2s
-	Drain       Duration     `json:"drain,omitempty"`    // cap for requests in flight at a cutover; default 30s
-	Hold        Duration     `json:"hold,omitempty"`     // how long recreate parks requests; default 30s
+	Liveness    Duration     `json:"liveness,omitempty"`    // window without a healthcheck; default 2s
+	Drain       Duration     `json:"drain,omitempty"`       // cap for requests in flight at a cutover; default 30s
+	Hold        Duration     `json:"hold,omitempty"`        // how long recreate parks requests; default 30s
+	StopSignal  string       `json:"stop_signal,omitempty"` // asks the process to end; default what the image says, else SIGTERM
 	StopGrace   Duration     `json:"stop_grace,omitempty"`
 	Volumes     []Volume     `json:"volumes,omitempty"`
 	Resources   Resources    `json:"resources,omitzero"`
+	Replicas    int          `json:"replicas,omitempty"` // 1 is all there is so far
+
+	Release  string         `json:"release,omitempty"` // command run once in the new image before the new version starts; no shell
+	Rollback RollbackConfig `json:"rollback,omitzero"`
+}
+
+// RollbackConfig says how going back is prepared for.
+type RollbackConfig struct {
+	Warm Duration `json:"warm,omitempty"` // how long the container that was replaced is kept, stopped; default: not at all
 }
 
 // Shared gives the shared part of any source's config.
@@ -76,15 +85,19 @@ type StaticConfig struct {
 	Build          *StaticBuild `json:"build,omitempty"`
 	SPA            bool         `json:"spa,omitempty"`
 	CleanURLs      bool         `json:"clean_urls,omitempty"`
+	KeepAssets     Duration     `json:"keep_assets,omitempty"` // how long the files of earlier releases stay reachable; default 24h
 	StorageEnabled bool         `json:"storage_enabled,omitempty"`
-	Entrypoint     string       `json:"entrypoint,omitempty"`
+	Entrypoint     string       `json:"entrypoint,omitempty"`  // deno: relative to publish_dir; default main.ts
+	BaseImage      string       `json:"base_image,omitempty"`  // deno: default denoland/deno
+	Permissions    []string     `json:"permissions,omitempty"` // deno: beyond the least, such as "run=git" or "sys"
 }
 
 // StaticBuild makes the site's files in a container.
 type StaticBuild struct {
-	Image   string `json:"image"`
-	Command string `json:"command"`
-	Output  string `json:"output"`
+	Image   string   `json:"image"`
+	Command string   `json:"command"`         // run by /bin/sh in the repository's root
+	Output  string   `json:"output"`          // directory of the result, relative to the root
+	Cache   []string `json:"cache,omitempty"` // directories kept from build to build; default /root/.npm and /root/.cache
 }
 
 // ImageConfig runs an image that was built elsewhere.
@@ -96,8 +109,9 @@ type ImageConfig struct {
 // ComposeConfig runs the repository's compose file as one stack.
 type ComposeConfig struct {
 	SharedConfig
-	File    string `json:"file,omitempty"`
-	Service string `json:"service,omitempty"`
+	File    string `json:"file,omitempty"`    // default compose.yaml, compose.yml, docker-compose.yaml or docker-compose.yml
+	Service string `json:"service,omitempty"` // the one that is routed; may be left out where only one says a port
+	Trusted bool   `json:"trusted,omitempty"` // the stack may ask for what is refused otherwise, such as host ports
 }
 
 // DecodeConfig decodes and validates a source's blob. Unknown fields are errors; every error is a usage Problem.
@@ -179,7 +193,7 @@ func (c *SharedConfig) validateShared() error {
 	if r := c.Resources; r.Memory < 0 || math.Signbit(r.CPUs) || r.PIDs < 0 {
 		return errors.New("resources cannot be negative")
 	}
-	return c.Healthcheck.validate()
+	return errors.Join(c.validateRun(), c.Healthcheck.validate())
 }
 
 func (h *Healthcheck) validate() error {
@@ -202,35 +216,6 @@ func (c *DockerfileConfig) validate() error {
 	return errors.Join(relative("context", c.Context), relative("dockerfile", c.Dockerfile), legalStrategy(c.DeployStrategy))
 }
 
-func (c *StaticConfig) validate() error {
-	if c.Mode != "" && c.Mode != "static" && c.Mode != "deno" {
-		return fmt.Errorf("mode %q is unknown: use static or deno", c.Mode)
-	}
-	if b := c.Build; b != nil {
-		if b.Image == "" || b.Command == "" || b.Output == "" {
-			return errors.New("build needs image, command and output")
-		}
-		if err := relative("build output", b.Output); err != nil {
-			return err
-		}
-	}
-	return errors.Join(relative("publish_dir", c.PublishDir), relative("entrypoint", c.Entrypoint), legalStrategy(c.DeployStrategy))
-}
-
-func (c *ImageConfig) validate() error {
-	if strings.TrimSpace(c.Image) == "" {
-		return errors.New("image is missing")
-	}
-	return legalStrategy(c.DeployStrategy)
-}
-
-func (c *ComposeConfig) validate() error {
-	if c.DeployStrategy != "" && c.DeployStrategy != string(Recreate) {
-		return fmt.Errorf("deploy_strategy %q is not possible for compose: Compose manages the stack itself; leave it out or use recreate", c.DeployStrategy)
-	}
-	return relative("file", c.File)
-}
-
 func relative(field, name string) error {
 	if name == "" || name == "." {
 		return nil
@@ -243,53 +228,4 @@ func relative(field, name string) error {
 
 func isLocal(cleaned string) bool {
 	return cleaned != ".." && !strings.HasPrefix(cleaned, "../") && !strings.ContainsRune(cleaned, '\\')
-}
-
-// Duration is a time.Duration written as "30s" in JSON.
-type Duration time.Duration
-
-// MarshalJSON writes the duration as Go prints it.
-func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(time.Duration(d).String()) }
-
-// UnmarshalJSON reads "1m30s".
-func (d *Duration) UnmarshalJSON(data []byte) error {
-	var text string
-	if err := json.Unmarshal(data, &text); err != nil {
-		return errors.New(`a duration is written as "30s"`)
-	}
-	parsed, err := time.ParseDuration(text)
-	if err != nil {
-		return fmt.Errorf(`%q is not a duration: write "30s"`, text)
-	}
-	*d = Duration(parsed)
-	return nil
-}
-
-// Or gives the duration, or the default when it is zero.
-func (d Duration) Or(fallback time.Duration) time.Duration {
-	if d == 0 {
-		return fallback
-	}
-	return time.Duration(d)
-}
-
-// Bytes is a size written as "512m" in JSON; units are powers of 1024.
-type Bytes int64
-
-// UnmarshalJSON reads a number of bytes, or a string with the unit b, k, m or g.
-func (b *Bytes) UnmarshalJSON(data []byte) error {
-	text := strings.ToLower(strings.Trim(string(data), `"`))
-	shift := map[byte]int{'k': 10, 'm': 20, 'g': 30}
-	unit := 0
-	if text != "" {
-		if s, ok := shift[text[len(text)-1]]; ok {
-			text, unit = text[:len(text)-1], s
-		}
-	}
-	n, err := strconv.ParseInt(strings.TrimSuffix(text, "b"), 10, 64)
-	if err != nil || n < 0 || n > 1<<62>>unit {
-		return fmt.Errorf("%s is not a size: write \"512m\"", data)
-	}
-	*b = Bytes(n << unit)
-	return nil
 }

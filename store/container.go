@@ -10,6 +10,17 @@ const (
 	LabelApp        = "dev.shipgate.app"
 	LabelDeployment = "dev.shipgate.deployment"
 	LabelData       = "dev.shipgate.data" // the server's id
+	LabelRole       = "dev.shipgate.role" // what a container is for; see Role
+)
+
+// Role says what a container is for.
+type Role string
+
+// The roles. The label is left out where the role is empty.
+const (
+	RoleServe   Role = ""        // it is, or was to be, where the app's requests go
+	RoleCommand Role = "command" // it ran a release command
+	RoleStack   Role = "stack"   // it is a service of a stack, which Compose manages
 )
 
 // ContainerSpec says how one container of a deployment is to run. It is a pure function of the release and the
@@ -18,13 +29,15 @@ type ContainerSpec struct {
 	Name       string
 	App        string
 	Deployment int64
-	Image      string // image id
+	Role       Role
+	Image      string   // image id
+	Command    []string // in place of the image's entrypoint and command; nil: as the image says
 	Env        []string
-	Address    netip.AddrPort // where the proxy dials; see AddressPool
+	Address    netip.AddrPort // where the proxy dials; see AddressPool; of a command: none, the engine picks one
 	Port       int            // where the process listens inside the container
 	Volumes    []Volume
 	Resources  Resources
-	StopSignal string
+	StopSignal string // empty: as the image says
 	// KeepRunning has the engine start the process again whenever it ends. A new version has not earned that yet:
 	// its end is an answer, and the engine would be busy starting it while it is asked why.
 	KeepRunning bool
@@ -49,6 +62,7 @@ type Container struct {
 	Name       string
 	App        string
 	Deployment int64
+	Role       Role
 	Running    bool
 	Health     string // Docker's HEALTHCHECK: "", "starting", "healthy" or "unhealthy"
 }
@@ -112,6 +126,17 @@ func ContainerName(app string, deployment int64) string {
 	return app + "-" + itoa(deployment)
 }
 
+// CommandName is what the container of a deployment's release command is called.
+func CommandName(app string, deployment int64) string {
+	return ContainerName(app, deployment) + "-release"
+}
+
+// The volume that storage_enabled gives a Deno app, and where it is mounted.
+const (
+	StorageVolume = "storage"
+	DenoStorage   = "/app/data"
+)
+
 // Default deadlines and limits of a deployment.
 const (
 	DefaultHealthTimeout = 30 * time.Second
@@ -121,4 +146,6 @@ const (
 	DefaultHeldRequests  = 1000
 	DefaultStopGrace     = 10 * time.Second
 	DefaultBuildTimeout  = 30 * time.Minute
+	DefaultReleaseTime   = 30 * time.Minute // for a release command
+	DefaultKeepAssets    = 24 * time.Hour
 )

@@ -48,10 +48,11 @@ type Deployment struct {
 	Pending        Verdict     `json:"-"`      // while undoing: the verdict to come
 	Reason         string      `json:"reason"` // one line; why it did not succeed
 	Hint           string      `json:"hint"`
-	Release        int64       `json:"release"`   // 0 until built
-	Container      string      `json:"container"` // its name, stored before it is created; empty for a site
-	Address        string      `json:"address"`   // host:port the proxy dials; empty for a site
-	PreviousLive   int64       `json:"previous"`  // the deployment that was live when this one was claimed, or 0
+	Image          string      `json:"image,omitempty"` // asked for in place of the config's; source image
+	Release        int64       `json:"release"`         // 0 until built
+	Container      string      `json:"container"`       // its name, stored before it is created; empty for a site
+	Address        string      `json:"address"`         // host:port the proxy dials; empty for a site
+	PreviousLive   int64       `json:"previous"`        // the deployment that was live when this one was claimed, or 0
 	RollbackOf     int64       `json:"rollback_of,omitempty"`
 	Updates        []RefUpdate `json:"-"`
 	CancelAsked    bool        `json:"cancel_asked,omitempty"`
@@ -76,12 +77,14 @@ type Release struct {
 	CreatedAt  time.Time `json:"created_at"`
 }
 
-// Artefact is what a build leaves behind: an image or a site tree, never both.
+// Artefact is what a build leaves behind: an image, a site tree or a stack, only one of them.
 type Artefact struct {
 	Image    string `json:"image,omitempty"`     // image id, sha256:…
 	ImageTag string `json:"image_tag,omitempty"` // the name that keeps it from being dangling
 	Port     int    `json:"port,omitempty"`      // where the image's process listens
+	Digest   string `json:"digest,omitempty"`    // of source image: what the reference meant then, name@sha256:…
 	Site     string `json:"site,omitempty"`      // release tree, relative to the data directory's sites/
+	Stack    string `json:"stack,omitempty"`     // the commit's files as Compose needs them, relative to the data directory's stacks/
 }
 
 // Live says what serves now.

@@ -16,6 +16,7 @@ var ErrMoved = errors.New("the deployment has moved on")
 // Change is what becomes true together with a step.
 type Change struct {
 	Release *Release // queued → built: a new one; its ID is filled in
+	Plan    *Plan    // queued → built: what the commit's shipgate.yaml made of the strategy
 	Live    *Live    // routed → live
 	Verdict Verdict  // at live and at undone; at undoing, the one to come
 	Reason  string
@@ -74,6 +75,12 @@ func applyChange(tx txContext, app int64, d Deployment, to Step, change Change) 
 			return err
 		}
 	}
+	if change.Plan != nil {
+		_, err := tx.exec(`UPDATE deployments SET strategy = ?, strategy_reason = ? WHERE id = ?`, change.Plan.Strategy, change.Plan.Reason, d.ID)
+		if err != nil {
+			return fmt.Errorf("write strategy: %w", err)
+		}
+	}
 	if change.Live != nil {
 		if err := writeLive(tx, app, *change.Live); err != nil {
 			return err
@@ -128,7 +135,7 @@ func writeLive(tx txContext, app int64, live Live) error {
 }
 
 const selectDeployments = `SELECT d.id, a.name, d.trigger_, d.sha, d.ref, d.subject, d.strategy, d.strategy_reason, d.step,
-	d.verdict, d.pending, d.reason, d.hint, d.release, d.container, d.address, d.previous, d.rollback_of, d.updates, d.cancel_asked,
+	d.verdict, d.pending, d.reason, d.hint, d.image, d.release, d.container, d.address, d.previous, d.rollback_of, d.updates, d.cancel_asked,
 	d.created_at, d.started_at, d.finished_at FROM deployments d JOIN apps a ON a.id = d.app `
 
 // Deployment reads one deployment, or gives a not_found Problem.
@@ -162,7 +169,7 @@ func scanDeployment(row scanner) (Deployment, error) {
 	var updates string
 	var release, created, started, finished sql.NullInt64
 	err := row.Scan(&d.ID, &d.App, &d.Trigger, &d.SHA, &d.Ref, &d.Subject, &d.Strategy, &d.StrategyReason, &d.Step,
-		&d.Verdict, &d.Pending, &d.Reason, &d.Hint, &release, &d.Container, &d.Address, &d.PreviousLive, &d.RollbackOf, &updates, &d.CancelAsked,
+		&d.Verdict, &d.Pending, &d.Reason, &d.Hint, &d.Image, &release, &d.Container, &d.Address, &d.PreviousLive, &d.RollbackOf, &updates, &d.CancelAsked,
 		&created, &started, &finished)
 	if err != nil {
 		return Deployment{}, fmt.Errorf("read deployment: %w", err)

@@ -18,6 +18,7 @@ type NewDeployment struct {
 	Ref            string
 	Subject        string
 	Updates        []RefUpdate // refs that move with success
+	Image          string      // source image: in place of the config's
 	Release        int64       // a rollback starts with its Release
 	RollbackOf     int64
 	IdempotencyKey string // the same key of the same app gives the deployment that it gave before
@@ -148,9 +149,9 @@ func insertDeployment(tx txContext, app, id int64, request NewDeployment) error 
 	key := sql.NullString{String: request.IdempotencyKey, Valid: request.IdempotencyKey != ""}
 	release := sql.NullInt64{Int64: request.Release, Valid: request.Release != 0}
 	_, err = tx.exec(`INSERT INTO deployments
-		(id, app, trigger_, sha, ref, subject, step, release, rollback_of, updates, idempotency_key, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)`,
-		id, app, request.Trigger, request.SHA, request.Ref, request.Subject, release, request.RollbackOf,
+		(id, app, trigger_, sha, ref, subject, image, step, release, rollback_of, updates, idempotency_key, created_at)
+		VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)`,
+		id, app, request.Trigger, request.SHA, request.Ref, request.Subject, request.Image, release, request.RollbackOf,
 		string(updates), key, stamp(time.Now()))
 	if err != nil {
 		return fmt.Errorf("write deployment: %w", err)

@@ -1,6 +1,12 @@
 package store
 
-import "time"
+import (
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
 
 // Target is where the requests of a route go: an upstream address or a site directory, never both.
 type Target struct {
@@ -9,6 +15,23 @@ type Target struct {
 	Site       string `json:"site,omitempty"`    // absolute path of a release tree
 	SPA        bool   `json:"spa,omitempty"`
 	CleanURLs  bool   `json:"clean_urls,omitempty"`
+
+	// Earlier are the release trees that were live before, the newest first: a page loaded before the cutover finds its
+	// chunks there.
+	Earlier []EarlierSite `json:"earlier,omitempty"`
+}
+
+// EarlierSite is a release tree whose files, other than pages, stay reachable for a time.
+type EarlierSite struct {
+	Site  string    `json:"site"` // absolute path of a release tree
+	Until time.Time `json:"until"`
+}
+
+// Equal says that two targets lead requests to the same place.
+func (t Target) Equal(other Target) bool {
+	sameEarlier := slices.EqualFunc(t.Earlier, other.Earlier, func(a, b EarlierSite) bool { return a.Site == b.Site && a.Until.Equal(b.Until) })
+	return t.Deployment == other.Deployment && t.Address == other.Address && t.Site == other.Site &&
+		t.SPA == other.SPA && t.CleanURLs == other.CleanURLs && sameEarlier
 }
 
 // Route sends an app's hosts to its target. Generation grows with every change of the route; the router refuses an
@@ -25,4 +48,13 @@ type Hold struct {
 	Requests int           `json:"requests"` // how many may wait; one more gets 503 with Retry-After
 	Limit    time.Duration `json:"limit"`    // how long each may wait
 	Drain    time.Duration `json:"drain"`    // how long to wait for those in flight on the old target
+}
+
+// deploymentOf reads the number of the deployment that made a release tree from its path; 0 when there is none.
+func deploymentOf(site string) int64 {
+	number, err := strconv.ParseInt(path.Base(filepath.ToSlash(site)), 10, 64)
+	if err != nil {
+		return 0
+	}
+	return number
 }

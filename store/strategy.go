@@ -47,7 +47,7 @@ func (c *ComposeConfig) plan() Plan {
 }
 
 func (c *StaticConfig) plan() Plan {
-	if c.Mode == "deno" {
+	if c.Deno() {
 		if c.StorageEnabled {
 			return c.recreatePlan("storage is enabled, and two writers must not share one volume", c.wantsBlueGreen())
 		}

@@ -352,6 +352,10 @@ func (g *fakeRepositories) Resolve(ctx context.Context, app, ref string) (string
 	return "", "", store.Problemf(store.CodeNotFound, "%s has no branch, tag or commit %q", app, ref)
 }
 
+func (g *fakeRepositories) File(context.Context, string, string, string) ([]byte, bool, error) {
+	return nil, false, nil
+}
+
 func (g *fakeRepositories) DeployBranch(context.Context, store.App) (string, string, error) {
 	return "refs/heads/main", g.tip, nil
 }

@@ -123,6 +123,10 @@ func (deskGit) Resolve(_ context.Context, app, ref string) (string, string, erro
 	}
 	return cliCommit, "One", nil
 }
+func (deskGit) File(context.Context, string, string, string) ([]byte, bool, error) {
+	return nil, false, nil
+}
+
 func (deskGit) DeployBranch(context.Context, store.App) (string, string, error) {
 	return "refs/heads/main", cliCommit, nil
 }

@@ -1,0 +1,55 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+)
+
+// WarmContainer is a container that was replaced and is kept, stopped, so that going back to it is quick.
+type WarmContainer struct {
+	Deployment Deployment // the one it was started for, with its name and address
+	Until      time.Time
+}
+
+// KeepWarm remembers that a deployment's container is kept until then. It holds its address meanwhile.
+func (s *Store) KeepWarm(ctx context.Context, deployment int64, until time.Time) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `INSERT OR REPLACE INTO warm (deployment, until) VALUES (?, ?)`, deployment, stamp(until))
+		if err != nil {
+			return fmt.Errorf("write warm container: %w", err)
+		}
+		return nil
+	})
+}
+
+// EndWarm forgets a warm container, before it is removed or used.
+func (s *Store) EndWarm(ctx context.Context, deployment int64) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM warm WHERE deployment = ?`, deployment); err != nil {
+			return fmt.Errorf("remove warm container: %w", err)
+		}
+		return nil
+	})
+}
+
+// Warm lists the warm containers of an app, or of all apps when it is empty, the one that ends first in front.
+func (s *Store) Warm(ctx context.Context, app string) ([]WarmContainer, error) {
+	untils, err := collect(ctx, s.read, func(row scanner) (w WarmContainer, err error) {
+		var until sql.NullInt64
+		err = row.Scan(&w.Deployment.ID, &until)
+		w.Until = unstamp(until)
+		return w, err
+	}, `SELECT w.deployment, w.until FROM warm w JOIN deployments d ON d.id = w.deployment JOIN apps a ON a.id = d.app
+		WHERE a.name = ? OR ? = '' ORDER BY w.until, w.deployment`, app, app)
+	if err != nil {
+		return nil, err
+	}
+	for i := range untils {
+		if untils[i].Deployment, err = s.Deployment(ctx, untils[i].Deployment.ID); err != nil {
+			return nil, err
+		}
+	}
+	return untils, nil
+}
