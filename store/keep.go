@@ -11,12 +11,16 @@ import (
 // KeptReleases is how many Releases of an app stay to go back to.
 const KeptReleases = 5
 
-// Kept says which deployments' artefacts may not be removed, by app and then by the deployment that built them.
-// An app that is missing keeps nothing: it was destroyed.
-type Kept map[string]map[int64]bool
+// Kept says which deployments' artefacts may not be removed.
+type Kept struct {
+	Apps   map[string]map[int64]bool // by app, and then by the deployment that built them; a destroyed app is missing
+	Newest int64                     // the newest deployment that was known then: later ones may be building already
+}
 
 // Has says that what the deployment built, or is building, stays.
-func (k Kept) Has(app string, deployment int64) bool { return k[app][deployment] }
+func (k Kept) Has(app string, deployment int64) bool {
+	return deployment > k.Newest || k.Apps[app][deployment]
+}
 
 // Garbage is one thing that nothing needs any more.
 type Garbage struct {
@@ -29,27 +33,31 @@ type Garbage struct {
 // Kept lists what stays: the last five Releases of each app, what is live, what deployments at work have built or may be
 // building, what is kept warm, and the sites whose files are still to be reachable.
 func (s *Store) Kept(ctx context.Context) (Kept, error) {
-	kept := Kept{}
+	kept := Kept{Apps: map[string]map[int64]bool{}}
+	err := s.read.QueryRowContext(ctx, `SELECT coalesce(max(number), 0) FROM numbers`).Scan(&kept.Newest)
+	if err != nil {
+		return Kept{}, fmt.Errorf("read newest deployment: %w", err)
+	}
 	apps, err := s.Apps(ctx)
 	if err != nil {
-		return nil, err
+		return Kept{}, err
 	}
 	for _, app := range apps {
 		deployments, err := s.keptOf(ctx, app.Name)
 		if err != nil {
-			return nil, err
+			return Kept{}, err
 		}
-		kept[app.Name] = map[int64]bool{}
+		kept.Apps[app.Name] = map[int64]bool{}
 		for _, deployment := range deployments {
-			kept[app.Name][deployment] = true
+			kept.Apps[app.Name][deployment] = true
 		}
 		live, found, err := s.Live(ctx, app.Name)
 		if err != nil {
-			return nil, err
+			return Kept{}, err
 		}
 		for _, earlier := range live.Target.Earlier {
 			if found && time.Now().Before(earlier.Until) {
-				kept[app.Name][deploymentOf(earlier.Site)] = true
+				kept.Apps[app.Name][deploymentOf(earlier.Site)] = true
 			}
 		}
 	}
