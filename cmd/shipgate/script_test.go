@@ -101,6 +101,8 @@ func TestScripts(t *testing.T) {
 				ts.Check(serverOf(ts).await(args[0], "done", "undone"))
 			},
 			"containers": containers,
+			"registry":   atRegistry,
+			"base":       importBase,
 			"github":     atGitHub,
 		},
 	})

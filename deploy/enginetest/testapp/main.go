@@ -18,6 +18,8 @@
 // Requests to / may have any method. GET /slow?ms=N answers after N milliseconds, GET /env?name=N with a variable,
 // GET /log?line=L writes L to stdout, GET /exit?code=N ends the process, and GET or PUT /file?path=P reads or writes a file. On SIGTERM it answers the
 // requests it has and exits with 0. "testapp probe" is a HEALTHCHECK: it exits with 0 when GET /healthz answers 200.
+// "testapp migrate" is a release command: it writes what it does, adds a line to the file MIGRATE_FILE, and exits with
+// MIGRATE_CODE.
 package main
 
 import (
@@ -39,6 +41,9 @@ import (
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "probe" {
 		os.Exit(probe())
+	}
+	if len(os.Args) > 1 && os.Args[1] == "migrate" {
+		os.Exit(migrate())
 	}
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "testapp:", err)
@@ -200,4 +205,19 @@ func number(name string) int {
 func duration(name string) time.Duration {
 	value, _ := time.ParseDuration(os.Getenv(name))
 	return value
+}
+
+func migrate() int {
+	fmt.Println("migrating", os.Getenv("APP_VERSION"))
+	if name := os.Getenv("MIGRATE_FILE"); name != "" {
+		file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err == nil {
+			_, err = fmt.Fprintln(file, "migrated", os.Getenv("APP_VERSION"))
+		}
+		if err = errors.Join(err, file.Close()); err != nil {
+			fmt.Fprintln(os.Stderr, "testapp:", err)
+			return 1
+		}
+	}
+	return number("MIGRATE_CODE")
 }
