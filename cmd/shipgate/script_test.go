@@ -83,6 +83,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
+		Condition: func(condition string) (bool, error) {
+			switch condition {
+			case "deno", "compose":
+				return hasTool(t, condition+".sh"), nil
+			}
+			return false, fmt.Errorf("unknown condition %s", condition)
+		},
 		Setup: func(env *testscript.Env) error {
 			s := newScriptServer(env, dir)
 			env.Values[serverKey{}] = s

@@ -39,23 +39,42 @@ const (
 func atRegistry(ts *testscript.TestScript, _ bool, args []string) {
 	switch args[0] {
 	case "start":
-		handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-		if len(args) > 1 && args[1] == "closed" {
-			handler = withLogin(handler)
-		}
-		server := httptest.NewServer(handler)
+		server := newRegistry(len(args) > 1 && args[1] == "closed")
 		ts.Defer(server.Close)
 		ts.Setenv("REGISTRY", strings.TrimPrefix(server.URL, "http://"))
 	case "push":
-		image, err := testappImage(filepath.Join(serverOf(ts).bin, "testapp"), args[2])
-		ts.Check(err)
-		reference, err := name.ParseReference(ts.Getenv("REGISTRY")+"/"+args[1], name.Insecure)
-		ts.Check(err)
-		login := authn.FromConfig(authn.AuthConfig{Username: registryUser, Password: registryPassword})
-		ts.Check(remote.Write(reference, image, remote.WithAuth(login)))
+		ts.Check(pushTestapp(ts.Getenv("REGISTRY")+"/"+args[1], filepath.Join(serverOf(ts).bin, "testapp"), args[2]))
 	default:
 		ts.Fatalf("usage: registry start|push")
 	}
+}
+
+// startRegistry starts a registry that is open to all.
+func startRegistry(t *testing.T) (host string) {
+	server := newRegistry(false)
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}
+
+func newRegistry(closed bool) *httptest.Server {
+	handler := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
+	if closed {
+		handler = withLogin(handler)
+	}
+	return httptest.NewServer(handler)
+}
+
+func pushTestapp(reference, binary, version string) error {
+	image, err := testappImage(binary, version)
+	if err != nil {
+		return err
+	}
+	parsed, err := name.ParseReference(reference, name.Insecure)
+	if err != nil {
+		return err
+	}
+	login := authn.FromConfig(authn.AuthConfig{Username: registryUser, Password: registryPassword})
+	return remote.Write(parsed, image, remote.WithAuth(login))
 }
 
 func withLogin(next http.Handler) http.Handler {
