@@ -31,10 +31,11 @@ var mayImport = map[string][]string{
 	"deploy/dockerengine":         {"store"},
 	"deploy/memengine":            {"store"},
 	"deploy/enginetest":           {"store"},
+	"deploy/compose":              {"store"},
 	"proxy":                       {"store"},
 	"web":                         {"store"},
 	"action":                      {},
-	"cmd/shipgate":                {"store", "gitserver", "gitserver/github", "builder", "deploy", "deploy/dockerengine", "proxy", "web", "action"},
+	"cmd/shipgate":                {"store", "gitserver", "gitserver/github", "builder", "deploy", "deploy/compose", "deploy/dockerengine", "proxy", "web", "action"},
 	"deploy/enginetest/testapp":   {"std"},
 	"examples/hello":              {"std"},
 	"examples/load":               {"std"},
@@ -43,6 +44,7 @@ var mayImport = map[string][]string{
 
 // confined are the modules that only some packages may know.
 var confined = map[string][]string{
+	"github.com/compose-spec/":        {"deploy/compose"},
 	"github.com/docker/":              {"builder", "deploy/dockerengine"},
 	"github.com/docker/docker/client": {"builder", "deploy/dockerengine", "cmd/shipgate"}, // which makes the client
 	"github.com/moby/":                {"builder"},
