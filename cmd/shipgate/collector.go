@@ -11,17 +11,14 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-const (
-	collectSettle = time.Minute    // after the last deployment's verdict: its old version has been drained by then
-	collectEvery  = 24 * time.Hour // what has only grown old is looked at, too
-)
-
 // collector removes what nothing needs any more: when asked, a while after deployments, and daily.
 type collector struct {
 	store  *store.Store
 	parts  []collectPart
 	strays func(ctx context.Context, dry bool) ([]store.Garbage, error) // containers; first, as they hold images
 	logger *slog.Logger
+	settle time.Duration // from a verdict to the look that follows it: the old version has been drained by then
+	every  time.Duration // from one look to the next: what has only grown old is found, too
 
 	one sync.Mutex // at a time
 }
@@ -52,7 +49,7 @@ func (c *collector) collect(ctx context.Context, dry bool) ([]store.Garbage, err
 func (c *collector) run(ctx context.Context) {
 	verdicts, unwatch := c.store.Watch(store.OutboxTopic)
 	defer unwatch()
-	due := time.NewTimer(collectSettle)
+	due := time.NewTimer(c.settle)
 	defer due.Stop()
 	for soon := true; ; {
 		select {
@@ -60,12 +57,12 @@ func (c *collector) run(ctx context.Context) {
 			return
 		case <-verdicts:
 			if !soon { // a later one does not put it off
-				due.Reset(collectSettle)
+				due.Reset(c.settle)
 				soon = true
 			}
 		case <-due.C:
 			c.collectAndLog(ctx)
-			due.Reset(collectEvery)
+			due.Reset(c.every)
 			soon = false
 		}
 	}
