@@ -200,10 +200,13 @@ func (r *contentReader) Close() error { return r.content.Close() }
 
 // check refuses before the build what cannot be built: submodules, names that BuildKit cannot carry, and, where the
 // commit says that it uses Git LFS, pointer files. Other pointer files are refused when the build asks for them.
-func (c *buildContext) check(dockerfile string) error {
-	ignored, err := c.ignored(dockerfile)
-	if err != nil {
-		return err
+func (c *buildContext) check(dockerfile string, whole bool) error {
+	ignored := func(string) bool { return false }
+	var err error
+	if !whole {
+		if ignored, err = c.ignored(dockerfile); err != nil {
+			return err
+		}
 	}
 	usesLFS, err := c.usesLFS()
 	if err != nil {

@@ -32,6 +32,12 @@ func (i *imageBuild) explain(ctx context.Context, err error) error {
 		return problem
 	}
 	at := i.place(err)
+	if i.recipe.explain != nil {
+		if explained := i.recipe.explain(at, err); explained != nil {
+			return explained
+		}
+		at = place{text: at.text}
+	}
 	var missing missingImage
 	if errors.As(err, &missing) {
 		return store.Problemf(store.CodeFailed, "%simage %s is neither local nor pullable", at, missing.name()).

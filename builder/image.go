@@ -88,7 +88,7 @@ func (i *imageBuild) prepare(snapshot Snapshot, log func(string)) error {
 	if err != nil {
 		return err
 	}
-	if err := i.context.check(i.dockerfile); err != nil {
+	if err := i.context.check(i.dockerfile, i.recipe.whole); err != nil {
 		return err
 	}
 	if i.secrets, err = secretsOf(i.request, i.recipe.secrets); err != nil {

@@ -10,12 +10,13 @@ import (
 	"strings"
 )
 
-const manifestVersion = 1
+const manifestVersion = 2
 
 // manifest says what a release tree serves. The proxy reads it.
 type manifest struct {
 	Version int                      `json:"version"`
 	Files   map[string]manifestEntry `json:"files"` // by path in the site
+	rules
 }
 
 type manifestEntry struct {

@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -9,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strings"
 
 	buildkit "github.com/moby/buildkit/client"
 	"github.com/tonistiigi/fsutil"
@@ -22,6 +22,7 @@ type recipe struct {
 	context    string // directory of the commit
 	dockerfile string // relative to the context; default Dockerfile
 	text       string // a Dockerfile of ours, in place of one of the commit
+	whole      bool   // .dockerignore has no say: what a Dockerfile of the commit leaves out is not what ours does
 	target     string
 	args       map[string]string
 	secrets    []string // names of env values given to RUN --mount=type=secret
@@ -29,6 +30,8 @@ type recipe struct {
 	portless   bool     // the image need not say a port
 	tag        string   // of the image
 	files      string   // directory to put the result's files into, in place of an image
+	// explain says what went wrong where the Dockerfile is one that the user has never seen; nil: nothing better to say.
+	explain func(at place, err error) error
 }
 
 // tagOf names the image of a deployment. A part tells the images of one deployment apart.
@@ -55,31 +58,47 @@ func (r recipe) export() buildkit.ExportEntry {
 
 // definition gives BuildKit the Dockerfile.
 func (i *imageBuild) definition() fsutil.FS {
-	if i.recipe.text != "" {
-		return ourDockerfile(i.recipe.text)
+	switch {
+	case i.recipe.text == "":
+		return i.context
+	case i.recipe.whole:
+		// The Dockerfile's own ignore file goes before the commit's.
+		return ourFiles{{defaultDockerfile, i.recipe.text}, {defaultDockerfile + ".dockerignore", "# nothing"}}
 	}
-	return i.context
+	return ourFiles{{defaultDockerfile, i.recipe.text}}
 }
 
-// ourDockerfile is a directory that has nothing but a Dockerfile.
-type ourDockerfile string
+// ourFile is a file's name and its content.
+type ourFile [2]string
 
-// Walk visits the one file.
-func (d ourDockerfile) Walk(_ context.Context, target string, visit fs.WalkDirFunc) error {
-	if clean := path.Clean("/" + target); clean != "/" && clean != "/"+defaultDockerfile {
-		return nil
+// ourFiles is a directory of the files that we write for BuildKit, by name.
+type ourFiles []ourFile
+
+// Walk visits the files.
+func (f ourFiles) Walk(_ context.Context, target string, visit fs.WalkDirFunc) error {
+	clean := path.Clean("/" + target)
+	for _, file := range f {
+		name, content := file[0], file[1]
+		if clean != "/" && clean != "/"+name {
+			continue
+		}
+		id := sha256.Sum256([]byte(content))
+		stat := &types.Stat{
+			Path: name, Mode: 0o644, Size: int64(len(content)), ModTime: fileTime(hex.EncodeToString(id[:])).UnixNano(),
+		}
+		if err := visit(name, &fsutil.DirEntryInfo{Stat: stat}, nil); err != nil {
+			return err
+		}
 	}
-	id := sha256.Sum256([]byte(d))
-	stat := &types.Stat{
-		Path: defaultDockerfile, Mode: 0o644, Size: int64(len(d)), ModTime: fileTime(hex.EncodeToString(id[:])).UnixNano(),
-	}
-	return visit(stat.Path, &fsutil.DirEntryInfo{Stat: stat}, nil)
+	return nil
 }
 
-// Open reads the one file.
-func (d ourDockerfile) Open(name string) (io.ReadCloser, error) {
-	if path.Clean("/"+name) != "/"+defaultDockerfile {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+// Open reads a file.
+func (f ourFiles) Open(name string) (io.ReadCloser, error) {
+	for _, file := range f {
+		if path.Clean("/"+name) == "/"+file[0] {
+			return io.NopCloser(strings.NewReader(file[1])), nil
+		}
 	}
-	return io.NopCloser(bytes.NewReader([]byte(d))), nil
+	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 }

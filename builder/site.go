@@ -29,18 +29,16 @@ type siteBuild struct {
 	tree    *tree
 	log     *lineLog
 	files   []siteFile
+	rules   rules
 	left    int     // files and directories that may still be met
 	hidden  int     // dotfiles left out
 	above   []*node // the directories that the walk is in
 	refused error   // what makes the site impossible
 }
 
-func (b *Builder) buildSite(ctx context.Context, request store.BuildRequest, config *store.StaticConfig, snapshot Snapshot, log func(string)) (store.Artefact, error) {
+func (b *Builder) buildSite(ctx context.Context, request store.BuildRequest, files material, log func(string)) (store.Artefact, error) {
 	build := &siteBuild{log: newLineLog(log, nil), left: maxSiteFiles}
-	if err := build.collect(config, snapshot); err != nil {
-		return store.Artefact{}, err
-	}
-	if err := b.sites.sweep(); err != nil {
+	if err := build.collect(files); err != nil {
 		return store.Artefact{}, err
 	}
 	made, err := b.sites.publish(ctx, request, build)
@@ -56,29 +54,58 @@ func size(bytes int64) string {
 }
 
 // collect finds the files to publish.
-func (s *siteBuild) collect(config *store.StaticConfig, snapshot Snapshot) error {
+func (s *siteBuild) collect(files material) error {
 	var err error
-	if s.tree, err = newTree(snapshot); err != nil {
+	if s.tree, err = newTree(files); err != nil {
 		return err
 	}
-	directory := path.Clean(config.PublishDir)
-	root, err := s.tree.resolve(directory)
+	root, err := s.tree.resolve(files.directory)
 	if err != nil || !root.isDirectory() {
-		return store.Problemf(store.CodeFailed, "publish_dir %s is not a directory of the commit", directory).
-			WithHint("commit it, or name another: shipgate app update NAME --publish-dir DIR")
+		return store.Problemf(store.CodeFailed, "%s is not a directory of the commit", files.name).WithHint("%s", files.hint)
 	}
 	if s.walk(root, ""); s.refused != nil {
 		return s.refused
 	}
-	if len(s.files) == 0 {
-		return store.Problemf(store.CodeFailed, "publish_dir %s has no files to publish", directory).
-			WithHint("commit an index.html there, or name another: shipgate app update NAME --publish-dir DIR")
+	if err := s.takeRules(); err != nil {
+		return err
+	}
+	if len(s.files) == 0 && len(s.rules.Redirects) == 0 {
+		return store.Problemf(store.CodeFailed, "%s has no files to publish", files.name).WithHint("%s", files.hint)
 	}
 	if s.hidden > 0 {
 		s.log.say("%d dotfiles are left out", s.hidden)
 	}
 	if index := root.child("index.html"); index == nil {
-		s.log.say("there is no index.html in %s: / will answer 404", directory)
+		s.log.say("there is no index.html in %s: / will answer 404", files.name)
+	}
+	return nil
+}
+
+// takeRules reads the files of rules at the site's root. They are not published themselves.
+func (s *siteBuild) takeRules() error {
+	var published []siteFile
+	for _, f := range s.files {
+		if f.path != headersFile && f.path != redirectsFile {
+			published = append(published, f)
+			continue
+		}
+		if f.node.Size > maxRuleFile {
+			s.log.say("%s is ignored: it has %s, and %s are possible", f.path, size(f.node.Size), size(maxRuleFile))
+			continue
+		}
+		text, err := s.tree.read(f.node, maxRuleFile)
+		if err != nil {
+			return err
+		}
+		if f.path == headersFile {
+			s.rules.Headers = parseHeaders(text, s.log.say)
+		} else {
+			s.rules.Redirects = parseRedirects(text, s.log.say)
+		}
+	}
+	s.files = published
+	if n, m := len(s.rules.Headers), len(s.rules.Redirects); n+m > 0 {
+		s.log.say("%d header rules, %d redirects", n, m)
 	}
 	return nil
 }

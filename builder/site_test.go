@@ -125,7 +125,7 @@ func TestWhatASitePublishes(t *testing.T) {
 		"the root by default":     {commit: commit{"index.html": page, "a/b.css": "x"}, want: "a/b.css index.html"},
 		"a directory":             {commit: commit{"public/index.html": page, "README": "x"}, config: store.StaticConfig{PublishDir: "./public/"}, want: "index.html"},
 		"a directory by symlink":  {commit: commit{"public": file{store.ModeSymlink, "site"}, "site/index.html": "x"}, config: store.StaticConfig{PublishDir: "public"}, want: "index.html"},
-		"no index":                {commit: commit{"a.html": "x"}, want: "a.html", log: "there is no index.html in ."},
+		"no index":                {commit: commit{"a.html": "x"}, want: "a.html", log: "there is no index.html in publish_dir ."},
 		"dotfiles":                {commit: commit{"index.html": "x", ".env": "x", ".git/config": "x", "a/.b/c": "x", ".well-known/security.txt": "x", "a/.well-known/x": "x"}, want: ".well-known/security.txt index.html", log: "4 dotfiles"},
 		"symlink to a file":       {commit: commit{"index.html": file{store.ModeSymlink, "v2/index.html"}, "v2/index.html": page}, want: "index.html v2/index.html"},
 		"symlink to a directory":  {commit: commit{"v2/index.html": page, "latest": file{store.ModeSymlink, "v2"}}, want: "latest/index.html v2/index.html"},
@@ -244,7 +244,7 @@ func TestSymlinksThatMultiply(t *testing.T) {
 	}
 	c["d30/page.html"] = "x"
 	build := &siteBuild{log: newLineLog(func(string) {}, nil), left: 1000}
-	p := problem(t, build.collect(&store.StaticConfig{}, c), store.CodeFailed)
+	p := problem(t, build.collect(material{Snapshot: c, directory: ".", name: "publish_dir ."}), store.CodeFailed)
 	if !strings.HasPrefix(p.Message, "the site has more than") {
 		t.Errorf("problem is %q", p.Message)
 	}

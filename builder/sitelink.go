@@ -30,7 +30,7 @@ func (r *release) link(ctx context.Context, byBlob map[string]*wanted) error {
 	if err != nil {
 		return err
 	}
-	listed := manifest{Version: manifestVersion, Files: make(map[string]manifestEntry, len(entries))}
+	listed := manifest{Version: manifestVersion, Files: make(map[string]manifestEntry, len(entries)), rules: r.rules}
 	for i, f := range r.files {
 		listed.Files[f.path] = entries[i]
 	}

@@ -38,6 +38,7 @@ type release struct {
 
 	objects []*wanted // each blob once
 	files   []siteFile
+	rules   rules
 	fresh   int
 	written int64
 	total   int64
@@ -65,7 +66,7 @@ func (s *siteStore) publish(ctx context.Context, request store.BuildRequest, bui
 		return nil, fmt.Errorf("make site directory: %w", err)
 	}
 	defer os.RemoveAll(tmp)
-	r := &release{siteStore: s, tmp: tmp, request: request, tree: build.tree, files: build.files}
+	r := &release{siteStore: s, tmp: tmp, request: request, tree: build.tree, files: build.files, rules: build.rules}
 	byBlob := r.want()
 	if err := r.store(ctx, r.known()); err != nil {
 		return nil, fmt.Errorf("store site files: %w", err)
