@@ -24,6 +24,11 @@ if [ ${#missing[@]} -ne 0 ]; then
 	install "${missing[@]}"
 fi
 
+# Deno comes by npm. Without it that one mode is not tested, and the tests say so.
+if ! command -v npm >/dev/null && ! { may_install && install npm 2>/dev/null; }; then
+	echo "packages: no npm here, so static apps in mode deno will not be tested" >&2
+fi
+
 # The pages can be tested without a browser, if not as well: that one is missing fails nothing.
 if ! command -v chromium >/dev/null && ! { may_install && install chromium 2>/dev/null; }; then
 	echo "packages: no chromium here, so the pages will not be opened in a browser; install it to have them tested" >&2
