@@ -86,6 +86,7 @@ func (e *Engine) List(ctx context.Context, app string) ([]store.Container, error
 func containerOf(summary container.Summary) store.Container {
 	c := store.Container{
 		App:     summary.Labels[store.LabelApp],
+		Role:    store.Role(summary.Labels[store.LabelRole]),
 		Running: summary.State == container.StateRunning,
 		Health:  healthIn(summary.Status),
 	}

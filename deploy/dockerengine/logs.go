@@ -48,13 +48,16 @@ func gone(name string) error {
 	return store.Problemf(store.CodeErrored, "container %s is gone", name).WithHint("docker ps --all")
 }
 
-// demultiplex splits Docker's one stream of two into lines, each stream keeping its own unfinished one.
+// demultiplex splits Docker's one stream of two into lines, each stream keeping its own unfinished one, which counts as
+// a line only where the stream is known to end.
 func demultiplex(stream io.Reader, write func(line string)) error {
 	out, errs := &lineWriter{write: write}, &lineWriter{write: write}
-	_, err := stdcopy.StdCopy(out, errs, stream)
+	if _, err := stdcopy.StdCopy(out, errs, stream); err != nil {
+		return err
+	}
 	out.flush()
 	errs.flush()
-	return err
+	return nil
 }
 
 type lineWriter struct {

@@ -30,6 +30,7 @@ var addressSpace = netip.MustParsePrefix("10.214.0.0/15")
 type network struct {
 	id      string
 	subnet  netip.Prefix
+	ours    netip.Prefix // the part of the subnet that the engine does not take addresses from by itself
 	gateway netip.Addr
 }
 
@@ -42,11 +43,11 @@ func (e *Engine) Pool(ctx context.Context) (store.AddressPool, error) {
 	if !known.subnet.IsValid() {
 		return store.AddressPool{FirstPort: firstPort, LastPort: lastPort}, nil
 	}
-	return store.AddressPool{Subnet: known.subnet, Reserved: []netip.Addr{known.gateway}}, nil
+	return store.AddressPool{Subnet: known.ours, Reserved: []netip.Addr{known.gateway}}, nil
 }
 
 func (n network) accepts(spec store.ContainerSpec) error {
-	if address := spec.Address.Addr(); !address.IsLoopback() && !n.subnet.Contains(address) {
+	if address := spec.Address.Addr(); address.IsValid() && !address.IsLoopback() && !n.subnet.Contains(address) {
 		return store.Problemf(store.CodeErrored, "address %s of container %s is not on this server's network any more",
 			spec.Address, spec.Name).WithHint("shipgate deploy %s", spec.App)
 	}
@@ -93,7 +94,10 @@ func (e *Engine) findNetwork(ctx context.Context) (network, error) {
 		subnet, subnetErr := netip.ParsePrefix(config.Subnet)
 		gateway, gatewayErr := netip.ParseAddr(config.Gateway)
 		if subnetErr == nil && gatewayErr == nil && addressSpace.Contains(subnet.Addr()) && onThisHost(gateway) {
-			known.subnet, known.gateway = subnet, gateway
+			known.subnet, known.ours, known.gateway = subnet, subnet, gateway
+			if lower, upper := halves(subnet); config.IPRange == upper.String() {
+				known.ours = lower
+			}
 		}
 	}
 	return known, nil
@@ -114,6 +118,15 @@ func onThisHost(gateway netip.Addr) bool {
 	return false
 }
 
+// halves parts a subnet: fixed addresses come from the lower one, and from the upper one those that the engine chooses for
+// a command, which could otherwise be the one that a container is about to start on.
+func halves(subnet netip.Prefix) (lower, upper netip.Prefix) {
+	bits := subnet.Bits() + 1
+	first := subnet.Masked().Addr().As4()
+	second := binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(first[:])|1<<(32-bits))
+	return netip.PrefixFrom(netip.AddrFrom4(first), bits), netip.PrefixFrom(netip.AddrFrom4([4]byte(second)), bits)
+}
+
 // createNetwork takes the first subnet, beginning at the server's own place, that neither the host nor the engine
 // uses, and leaves the choice to the engine when there is none.
 func (e *Engine) createNetwork(ctx context.Context) (network, error) {
@@ -122,13 +135,15 @@ func (e *Engine) createNetwork(ctx context.Context) (network, error) {
 		return network{}, fmt.Errorf("read the host's routes: %w", err)
 	}
 	for _, subnet := range subnets(e.serverID, taken) {
-		err := e.createOn(ctx, &dockernetwork.IPAM{
-			Config: []dockernetwork.IPAMConfig{{Subnet: subnet.String(), Gateway: subnet.Addr().Next().String()}},
-		})
+		_, upper := halves(subnet)
+		err := e.createOn(ctx, &dockernetwork.IPAM{Config: []dockernetwork.IPAMConfig{{
+			Subnet: subnet.String(), Gateway: subnet.Addr().Next().String(), IPRange: upper.String(),
+		}}})
 		if err == nil {
 			return e.findNetwork(ctx)
 		}
-		if !strings.Contains(err.Error(), "overlap") {
+		// With an address range the engine first minds the gateway of the other network.
+		if !strings.Contains(err.Error(), "overlap") && !addressTaken(err) {
 			return network{}, err
 		}
 	}
@@ -186,10 +201,7 @@ func (e *Engine) reconnect(ctx context.Context, spec store.ContainerSpec) error 
 		return err
 	}
 	e.logger.Warn("network was removed and is made anew", "app", spec.App, "container", spec.Name)
-	endpoint := &dockernetwork.EndpointSettings{}
-	if !spec.Address.Addr().IsLoopback() {
-		endpoint.IPAMConfig = fixedAddress(spec)
-	}
+	endpoint := &dockernetwork.EndpointSettings{IPAMConfig: fixedAddress(spec)}
 	disconnected := e.docker.NetworkDisconnect(ctx, e.networkName(), spec.Name, true)
 	err = e.docker.NetworkConnect(ctx, known.id, spec.Name, endpoint)
 	if err != nil {

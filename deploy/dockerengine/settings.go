@@ -24,7 +24,10 @@ const defaultPIDs = 512
 func (e *Engine) settings(spec store.ContainerSpec) (*container.Config, *container.HostConfig, *dockernetwork.NetworkingConfig) {
 	labels := deploymentLabels(spec)
 	maps.Copy(labels, e.labels(spec.App))
-	config := &container.Config{Image: spec.Image, Env: spec.Env, Labels: labels, StopSignal: spec.StopSignal}
+	config := &container.Config{Image: spec.Image, Entrypoint: spec.Command, Env: spec.Env, Labels: labels, StopSignal: spec.StopSignal}
+	if spec.Role == store.RoleCommand { // the image's own is for what serves
+		config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
+	}
 	host := &container.HostConfig{
 		NetworkMode:   container.NetworkMode(e.networkName()),
 		RestartPolicy: restarts(spec),
@@ -33,14 +36,12 @@ func (e *Engine) settings(spec store.ContainerSpec) (*container.Config, *contain
 		Mounts:        mounts(spec),
 		Resources:     limits(spec.Resources),
 	}
-	endpoint := &dockernetwork.EndpointSettings{}
+	endpoint := &dockernetwork.EndpointSettings{IPAMConfig: fixedAddress(spec)}
 	if spec.Address.Addr().IsLoopback() {
 		port := nat.Port(strconv.Itoa(spec.Port) + "/tcp")
 		published := nat.PortBinding{HostIP: spec.Address.Addr().String(), HostPort: strconv.Itoa(int(spec.Address.Port()))}
 		config.ExposedPorts = nat.PortSet{port: {}}
 		host.PortBindings = nat.PortMap{port: {published}}
-	} else {
-		endpoint.IPAMConfig = fixedAddress(spec)
 	}
 	endpoints := map[string]*dockernetwork.EndpointSettings{e.networkName(): endpoint}
 	return config, host, &dockernetwork.NetworkingConfig{EndpointsConfig: endpoints}
@@ -53,12 +54,20 @@ func restarts(spec store.ContainerSpec) container.RestartPolicy {
 	return container.RestartPolicy{Name: container.RestartPolicyDisabled}
 }
 
+// fixedAddress is nil where the engine is to choose.
 func fixedAddress(spec store.ContainerSpec) *dockernetwork.EndpointIPAMConfig {
+	if !spec.Address.IsValid() || spec.Address.Addr().IsLoopback() {
+		return nil
+	}
 	return &dockernetwork.EndpointIPAMConfig{IPv4Address: spec.Address.Addr().String()}
 }
 
 func deploymentLabels(spec store.ContainerSpec) map[string]string {
-	return map[string]string{store.LabelApp: spec.App, store.LabelDeployment: strconv.FormatInt(spec.Deployment, 10)}
+	labels := map[string]string{store.LabelApp: spec.App, store.LabelDeployment: strconv.FormatInt(spec.Deployment, 10)}
+	if spec.Role != store.RoleServe {
+		labels[store.LabelRole] = string(spec.Role)
+	}
+	return labels
 }
 
 func limits(resources store.Resources) container.Resources {

@@ -14,19 +14,9 @@ import (
 // policy. What is wrong with the image or its command is a Problem failed, with the engine's own words; a container that could not be started
 // stays behind for Remove.
 func (e *Engine) Start(ctx context.Context, spec store.ContainerSpec) error {
-	existing, err := e.inspect(ctx, spec.Name)
+	existing, err := e.obtain(ctx, spec)
 	if err != nil {
 		return err
-	}
-	if existing == nil {
-		if existing, err = e.create(ctx, spec); err != nil {
-			return err
-		}
-	}
-	if !sameDeployment(existing.Config.Labels, spec) {
-		return store.Problemf(store.CodeErrored, "container %s belongs to deployment %s of %s; it was left alone", spec.Name,
-			existing.Config.Labels[store.LabelDeployment], existing.Config.Labels[store.LabelApp]).
-			WithHint("docker inspect %s", spec.Name)
 	}
 	if !existing.State.Running || existing.State.Restarting {
 		if err := e.start(ctx, spec); err != nil {
@@ -39,6 +29,23 @@ func (e *Engine) Start(ctx context.Context, spec store.ContainerSpec) error {
 	return nil
 }
 
+// obtain gives the container of the spec, created when there is none.
+func (e *Engine) obtain(ctx context.Context, spec store.ContainerSpec) (*container.InspectResponse, error) {
+	existing, err := e.inspect(ctx, spec.Name)
+	if err == nil && existing == nil {
+		existing, err = e.create(ctx, spec)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !sameDeployment(existing.Config.Labels, spec) {
+		return nil, store.Problemf(store.CodeErrored, "container %s belongs to deployment %s of %s; it was left alone", spec.Name,
+			existing.Config.Labels[store.LabelDeployment], existing.Config.Labels[store.LabelApp]).
+			WithHint("docker inspect %s", spec.Name)
+	}
+	return existing, nil
+}
+
 func (e *Engine) keepRunning(ctx context.Context, name string) error {
 	always := container.UpdateConfig{RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyUnlessStopped}}
 	_, err := e.docker.ContainerUpdate(ctx, name, always)
@@ -47,7 +54,9 @@ func (e *Engine) keepRunning(ctx context.Context, name string) error {
 
 func sameDeployment(labels map[string]string, spec store.ContainerSpec) bool {
 	wanted := deploymentLabels(spec)
-	return labels[store.LabelApp] == wanted[store.LabelApp] && labels[store.LabelDeployment] == wanted[store.LabelDeployment]
+	return labels[store.LabelApp] == wanted[store.LabelApp] &&
+		labels[store.LabelDeployment] == wanted[store.LabelDeployment] &&
+		labels[store.LabelRole] == wanted[store.LabelRole]
 }
 
 // create makes the container, or finds the one that another call made meanwhile.

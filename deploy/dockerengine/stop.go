@@ -9,8 +9,8 @@ import (
 	"github.com/docker/docker/api/types/container"
 )
 
-// Stop asks the process to end, kills it after the grace, and keeps the container. The grace counts in whole seconds,
-// rounded up. A missing container is no error.
+// Stop asks the process to end, kills it after the grace, and keeps the container, which nothing but Start will start
+// again. The grace counts in whole seconds, rounded up. A missing container is no error.
 func (e *Engine) Stop(ctx context.Context, name string, grace time.Duration) error {
 	existing, err := e.inspect(ctx, name)
 	if err != nil || existing == nil {
@@ -18,6 +18,11 @@ func (e *Engine) Stop(ctx context.Context, name string, grace time.Duration) err
 	}
 	seconds := int(math.Ceil(grace.Seconds()))
 	err = e.docker.ContainerStop(ctx, existing.ID, container.StopOptions{Timeout: &seconds})
+	if err == nil && !existing.HostConfig.RestartPolicy.IsNone() {
+		// A version that is started again later is on trial again.
+		never := container.UpdateConfig{RestartPolicy: container.RestartPolicy{Name: container.RestartPolicyDisabled}}
+		_, err = e.docker.ContainerUpdate(ctx, existing.ID, never)
+	}
 	if errdefs.IsNotFound(err) {
 		return nil
 	}

@@ -96,17 +96,23 @@ func (w *watch) subscribe(ctx context.Context) ([]store.ContainerEvent, error) {
 // resubscribe tries until it has a stream again or ctx ends.
 func (w *watch) resubscribe(ctx context.Context) []store.ContainerEvent {
 	w.cancel()
-	for wait := firstRetry; ; wait = min(2*wait, lastRetry) {
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return nil
-		case <-timer.C:
-		}
+	for wait := firstRetry; pause(ctx, wait); wait = min(2*wait, lastRetry) {
 		if present, err := w.subscribe(ctx); err == nil {
 			return present
 		}
+	}
+	return nil
+}
+
+// pause says whether the wait was over before ctx.
+func pause(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 
