@@ -1,0 +1,205 @@
+package compose
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// proxyNetwork is what the stack's model calls the network that the proxy reaches the routed service on.
+const proxyNetwork = "dev.shipgate.proxy"
+
+// projectName is what Compose calls the app's stack.
+func projectName(app string) string { return "shipgate-" + app }
+
+// readBuilt reads what the build left beside the commit's files.
+func readBuilt(dir string) (built store.BuiltStack, err error) {
+	content, err := os.ReadFile(filepath.Join(dir, store.StackImages))
+	if err == nil {
+		err = json.Unmarshal(content, &built)
+	}
+	if err != nil {
+		return built, fmt.Errorf("read the stack's images: %w", err)
+	}
+	return built, nil
+}
+
+// rendering turns a checked model into the one that Compose is given.
+type rendering struct {
+	*Model
+	spec    store.StackSpec
+	built   store.BuiltStack
+	server  string // its id
+	network string // the proxy's
+	binds   *binds
+	env     []string // what the plugin is to have beside its own
+}
+
+// render gives the model as JSON, which is YAML too. Nothing of it is written to the disk.
+func (r *rendering) render() ([]byte, error) {
+	for name, service := range r.project.Services {
+		image, built := r.built.Images[name]
+		if !built {
+			return nil, fmt.Errorf("render the stack: service %s has no image in %s", name, store.StackImages)
+		}
+		service.Image = image
+		if err := r.common(&service); err != nil {
+			return nil, err
+		}
+		if name == r.built.Routed {
+			r.route(&service)
+		}
+		r.project.Services[name] = service
+	}
+	r.label()
+	if err := r.objects(); err != nil {
+		return nil, err
+	}
+	rendered, err := r.project.MarshalJSON()
+	if err != nil {
+		return nil, fmt.Errorf("render the stack: %w", err)
+	}
+	return literal(rendered)
+}
+
+// common is what every service gets, and what is ours to say.
+func (r *rendering) common(service *types.ServiceConfig) error {
+	service.Build, service.PullPolicy, service.Develop, service.EnvFiles, service.LabelFiles = nil, "", nil, nil, nil
+	service.ContainerName = ""
+	service.Labels = r.with(service.Labels)
+	if service.Logging == nil {
+		service.Logging = &types.LoggingConfig{Driver: "local", Options: types.Options{"max-size": "10m", "max-file": "3"}}
+	}
+	if !r.trusted && len(service.SecurityOpt) == 0 {
+		service.SecurityOpt = []string{"no-new-privileges:true"}
+	}
+	for i := range service.Volumes {
+		if err := r.binds.place(&service.Volumes[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// route puts the service where the proxy dials it.
+func (r *rendering) route(service *types.ServiceConfig) {
+	service.ContainerName = store.ContainerName(r.spec.App, r.spec.Deployment)
+	service.Labels[store.LabelDeployment] = strconv.FormatInt(r.spec.Deployment, 10)
+	service.Ports = nil
+	endpoint := &types.ServiceNetworkConfig{}
+	if address := r.spec.Address; address.Addr().IsLoopback() {
+		service.Ports = []types.ServicePortConfig{{
+			Mode: "ingress", Protocol: "tcp", HostIP: address.Addr().String(),
+			Target: uint32(r.spec.Port), Published: strconv.Itoa(int(address.Port())),
+		}}
+	} else {
+		endpoint.Ipv4Address = address.Addr().String()
+	}
+	networks := maps.Clone(service.Networks)
+	if networks == nil {
+		networks = map[string]*types.ServiceNetworkConfig{}
+	}
+	networks[proxyNetwork] = endpoint
+	service.Networks = networks
+	if r.project.Networks == nil {
+		r.project.Networks = types.Networks{}
+	}
+	r.project.Networks[proxyNetwork] = types.NetworkConfig{Name: r.network, External: true}
+}
+
+func (r *rendering) with(labels types.Labels) types.Labels {
+	all := types.Labels{}
+	maps.Copy(all, labels)
+	all[store.LabelApp], all[store.LabelData], all[store.LabelRole] = r.spec.App, r.server, string(store.RoleStack)
+	return all
+}
+
+// label marks the networks and volumes as ours.
+func (r *rendering) label() {
+	for name, network := range r.project.Networks {
+		if !network.External {
+			network.Labels = r.with(network.Labels)
+			r.project.Networks[name] = network
+		}
+	}
+	for name, volume := range r.project.Volumes {
+		if !volume.External {
+			volume.Labels = r.with(volume.Labels)
+			r.project.Volumes[name] = volume
+		}
+	}
+}
+
+// objects places the files of configs and secrets. A value from the env goes through the plugin's environment, under a
+// name that means nothing to it: one of the app's could mean something, as DOCKER_HOST does.
+func (r *rendering) objects() error {
+	for _, name := range slices.Sorted(maps.Keys(r.project.Secrets)) {
+		secret := r.project.Secrets[name]
+		if secret.Environment != "" {
+			value, set := r.spec.Env[secret.Environment]
+			if !set {
+				return r.problem("secret %s is the variable %s, which is not in the app's env", name, secret.Environment).
+					WithHint("shipgate env %s set %s=VALUE", r.app, secret.Environment)
+			}
+			variable := "SHIPGATE_SECRET_" + strconv.Itoa(len(r.env))
+			r.env = append(r.env, variable+"="+value)
+			secret.Environment, secret.Content = variable, ""
+		}
+		if err := r.objectFile(&secret.File); err != nil {
+			return err
+		}
+		secret.Extensions = nil
+		r.project.Secrets[name] = secret
+	}
+	for name, config := range r.project.Configs {
+		if config.Content != "" {
+			config.Environment = ""
+		}
+		if err := r.objectFile(&config.File); err != nil {
+			return err
+		}
+		r.project.Configs[name] = config
+	}
+	return nil
+}
+
+func (r *rendering) objectFile(file *string) (err error) {
+	if *file != "" && r.inside(*file) {
+		*file, err = r.binds.content(*file)
+	}
+	return err
+}
+
+// literal keeps Compose from reading ${…} in values a second time.
+func literal(rendered []byte) ([]byte, error) {
+	var model any
+	if err := json.Unmarshal(rendered, &model); err != nil {
+		return nil, fmt.Errorf("render the stack: %w", err)
+	}
+	return json.Marshal(escape(model))
+}
+
+func escape(value any) any {
+	switch value := value.(type) {
+	case string:
+		return strings.ReplaceAll(value, "$", "$$")
+	case []any:
+		for i := range value {
+			value[i] = escape(value[i])
+		}
+	case map[string]any:
+		for key := range value {
+			value[key] = escape(value[key])
+		}
+	}
+	return value
+}
