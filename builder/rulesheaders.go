@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/textproto"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -13,6 +14,9 @@ var reservedHeaders = []string{
 	"Accept-Ranges", "Age", "Allow", "Alt-Svc", "Connection", "Content-Encoding", "Content-Length", "Content-Range", "Date",
 	"Keep-Alive", "Proxy-Connection", "Server", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
+
+// hostPattern is how a path of a certain host begins elsewhere.
+var hostPattern = regexp.MustCompile(`^https?://`)
 
 var errNoPath = errors.New("there is no path above it")
 
@@ -24,7 +28,7 @@ func parseHeaders(text []byte, say func(format string, arguments ...any)) []head
 	var fields int
 	usable := false // the path that the lines belong to
 	problems.eachLine(text, func(_ int, line string) error {
-		if strings.HasPrefix(line, "/") || strings.Contains(strings.SplitN(line, ":", 2)[0], "://") {
+		if strings.HasPrefix(line, "/") || hostPattern.MatchString(line) {
 			usable = false
 			if err := checkPattern(line); err != nil {
 				return err

@@ -45,6 +45,9 @@ func (r *release) link(ctx context.Context, byBlob map[string]*wanted) error {
 }
 
 func (r *release) makeDirectories(byBlob map[string]*wanted) error {
+	if err := os.MkdirAll(r.place("files"), 0o755); err != nil { // a site of redirects alone has no other
+		return err
+	}
 	made := map[string]bool{}
 	for _, f := range r.files {
 		parents := []string{path.Join("files", path.Dir(f.path))}
