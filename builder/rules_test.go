@@ -117,6 +117,7 @@ func TestRedirects(t *testing.T) {
 		"proxy":               {"/api/* https://x.y/:splat 200", ``, "_redirects:1: left out: https://x.y/:splat is elsewhere, and status 200 is for pages of this site"},
 		"other scheme":        {"/a javascript:alert(1)", ``, "_redirects:1: left out: javascript:alert(1) is neither a path nor an http URL"},
 		"no scheme":           {"/a //x.y/b", ``, "_redirects:1: left out: //x.y/b is neither a path nor an http URL"},
+		"slashes":             {"/a ///b", ``, "_redirects:1: left out: ///b is neither a path nor an http URL"},
 		"word":                {"/a b", ``, "_redirects:1: left out: b is neither a path nor an http URL"},
 		"bad URL":             {"/a https://x.y/%zz", ``, "_redirects:1: left out: https://x.y/%zz is not an URL"},
 		"itself":              {"/a /a 302", ``, "_redirects:1: left out: it leads to itself"},

@@ -119,7 +119,7 @@ func (r *redirectRule) checkTo() error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%s is not an URL", shorten(r.To))
-	case strings.HasPrefix(r.To, "/") && target.Host == "":
+	case strings.HasPrefix(r.To, "/") && !strings.HasPrefix(r.To, "//"): // two begin another host's name
 		return nil
 	case target.Scheme != "http" && target.Scheme != "https" || target.Host == "":
 		return fmt.Errorf("%s is neither a path nor an http URL", shorten(r.To))
