@@ -32,7 +32,9 @@ type Options struct {
 	Docker    *client.Client // first used by the first image build: the engine may be absent until then
 	SitesDir  string         // where site objects and release trees live
 	StacksDir string         // where the files of stacks live
-	ServerID  string         // value of store.LabelData on every image
+	// StackPlan reads the compose file of a checkout and says what it asks for; what it may not ask for is a failed Problem.
+	StackPlan StackPlanner
+	ServerID  string // value of store.LabelData on every image
 	Snapshots func(ctx context.Context, app, sha string) (Snapshot, error)
 	// Login gives the credentials for a registry's host as it stands in references; nil: there are none.
 	Login  func(ctx context.Context, host string) (username, password string, found bool, err error)
@@ -50,6 +52,7 @@ type Builder struct {
 	logger    *slog.Logger
 	sites     *siteStore
 	stacksDir string
+	planStack StackPlanner
 
 	hostLock sync.Mutex
 	host     host // zero until the engine was asked
@@ -60,7 +63,7 @@ func New(options Options) *Builder {
 	b := &Builder{
 		docker: options.Docker, serverID: options.ServerID, snapshots: options.Snapshots,
 		limits: options.Limits, logger: options.Logger, sites: &siteStore{dir: options.SitesDir},
-		login: options.Login, stacksDir: options.StacksDir,
+		login: options.Login, stacksDir: options.StacksDir, planStack: options.StackPlan,
 	}
 	if b.logger == nil {
 		b.logger = slog.Default()

@@ -12,6 +12,7 @@ type StackPlan struct {
 type StackService struct {
 	Name  string
 	Image string
+	Pull  bool        // the image is got anew even when it is here
 	Build *StackBuild // nil: the image is got
 }
 

@@ -159,7 +159,7 @@ func (m *Model) Plan() store.StackPlan {
 	plan := store.StackPlan{Routed: m.routed, Port: m.port, Notes: m.notes}
 	for _, name := range slices.Sorted(maps.Keys(m.project.Services)) {
 		service := m.project.Services[name]
-		planned := store.StackService{Name: name, Image: service.Image}
+		planned := store.StackService{Name: name, Image: service.Image, Pull: service.PullPolicy == types.PullPolicyAlways}
 		if service.Build != nil {
 			planned.Build = m.build(service.Build)
 		}
