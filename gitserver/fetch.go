@@ -219,17 +219,27 @@ func (s *Server) Obtain(ctx context.Context, d store.Deployment) (fetched bool, 
 		return false, err
 	}
 	id := plumbing.NewHash(d.SHA)
-	if !r.packs.Load().has(id) {
+	for {
+		if kept, err := r.keep(id, d.ID); err != nil || kept {
+			return fetched, err
+		}
 		if fetched, err = s.Fetch(ctx, d.App, d.SHA); err != nil {
 			return false, err
 		}
 	}
+}
+
+// keep puts the commit under the deployment's ref; false when it is not here.
+func (r *repository) keep(id plumbing.Hash, deployment int64) (bool, error) {
 	r.lock.Lock()
 	defer r.lock.Unlock()
-	if kept, err := r.refs.get(hiddenRef(d.ID)); err != nil || kept == id {
-		return fetched, err
+	if !r.packs.Load().has(id) {
+		return false, nil
 	}
-	return fetched, r.refs.set(hiddenRef(d.ID), id)
+	if kept, err := r.refs.get(hiddenRef(deployment)); err != nil || kept == id {
+		return true, err
+	}
+	return true, r.refs.set(hiddenRef(deployment), id)
 }
 
 // Follows gives the full name of the ref that deploys when this one is pushed, and its present commit here; "" when

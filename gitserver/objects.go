@@ -51,8 +51,9 @@ func readIndex(path string) (*idxfile.MemoryIndex, error) {
 
 // objects is an immutable set of packs, the newest first, with the commits whose parents need not be in them.
 type objects struct {
-	packs    []*pack
-	boundary boundary
+	packs     []*pack
+	boundary  boundary
+	collected int // how often packs were written anew without what was of no use
 }
 
 // openObjects opens the packs of a directory. A pack without its index was never promoted whole and is left out.
@@ -74,7 +75,7 @@ func openObjects(dir string) (*objects, error) {
 }
 
 func (o *objects) with(p *pack) *objects {
-	return &objects{packs: append([]*pack{p}, o.packs...), boundary: o.boundary}
+	return &objects{packs: append([]*pack{p}, o.packs...), boundary: o.boundary, collected: o.collected}
 }
 
 func (o *objects) close() error {

@@ -21,8 +21,9 @@ const quarantinePrefix = "quarantine-"
 // quarantine holds what one push brought until everything about it is checked. Nothing outside it has changed before
 // promote, and discard leaves nothing of it.
 type quarantine struct {
-	dir  string
-	pack *pack // nil when the push brought no objects
+	dir       string
+	pack      *pack // nil when the push brought no objects
+	collected int   // that of the objects it was checked against
 }
 
 // ingest takes a pack off the wire into a quarantine: scanned while it is spooled, completed where it is thin, indexed,
@@ -33,8 +34,9 @@ func (r *repository) ingest(ctx context.Context, body io.Reader, limits Limits, 
 	if err != nil {
 		return nil, fmt.Errorf("create quarantine: %w", err)
 	}
-	q := &quarantine{dir: dir}
-	if err := q.fill(ctx, body, limits, shallow, r.packs.Load(), cut); err != nil {
+	there := r.packs.Load()
+	q := &quarantine{dir: dir, collected: there.collected}
+	if err := q.fill(ctx, body, limits, shallow, there, cut); err != nil {
 		return nil, errors.Join(err, q.discard())
 	}
 	return q, nil
@@ -123,12 +125,30 @@ func (q *quarantine) writeIndex(entries []entry, sum plumbing.Hash) (*idxfile.Me
 	return index, nil
 }
 
-// promote moves the pack into the repository, the pack before its index, and makes it durable there.
+// promote moves the pack into the repository. The repository is locked.
 func (q *quarantine) promote(r *repository) error {
 	if q.pack == nil {
 		return nil
 	}
-	dir := r.packDir()
+	next := r.packs.Load().with(q.pack)
+	if next.collected != q.collected {
+		if closed, err := next.closes(q.pack); err != nil {
+			return err
+		} else if !closed {
+			return store.Problemf(store.CodeConflict, "what these commits build on was removed meanwhile, as nothing needed it").
+				WithHint("push again")
+		}
+	}
+	if err := q.install(r.packDir()); err != nil {
+		return err
+	}
+	r.packs.Store(next)
+	q.pack = nil
+	return nil
+}
+
+// install moves the pack into a directory, the pack before its index, and makes it durable there.
+func (q *quarantine) install(dir string) error {
 	name := filepath.Join(dir, "pack-"+q.pack.name)
 	if err := os.Rename(filepath.Join(q.dir, "pack"), name+".pack"); err != nil {
 		return fmt.Errorf("promote pack: %w", err)
@@ -136,12 +156,7 @@ func (q *quarantine) promote(r *repository) error {
 	if err := os.Rename(filepath.Join(q.dir, "idx"), name+".idx"); err != nil {
 		return fmt.Errorf("promote pack index: %w", err)
 	}
-	if err := syncDir(dir); err != nil {
-		return err
-	}
-	r.packs.Store(r.packs.Load().with(q.pack))
-	q.pack = nil
-	return nil
+	return syncDir(dir)
 }
 
 // discard removes what was not promoted.

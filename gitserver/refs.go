@@ -121,6 +121,35 @@ func (r refs) walk(dir string, into map[string]plumbing.Hash) error {
 	return nil
 }
 
+// deployments gives the commit that each deployment's ref keeps, wherever it is kept.
+func (r refs) deployments() (map[int64]plumbing.Hash, error) {
+	packed, err := r.packed()
+	if err != nil {
+		return nil, err
+	}
+	kept := map[int64]plumbing.Hash{}
+	for name, id := range packed {
+		if number, err := strconv.ParseInt(strings.TrimPrefix(name, hiddenRefs), 10, 64); err == nil && hiddenRef(number) == name {
+			kept[number] = id
+		}
+	}
+	entries, err := os.ReadDir(filepath.Join(r.dir, filepath.FromSlash(hiddenRefs)))
+	for _, e := range entries {
+		number, notOurs := strconv.ParseInt(e.Name(), 10, 64)
+		if notOurs != nil {
+			continue
+		}
+		id, err := r.loose(hiddenRef(number))
+		if err != nil {
+			return nil, err
+		}
+		if !id.IsZero() {
+			kept[number] = id
+		}
+	}
+	return kept, ignoreMissing(err)
+}
+
 // newestHidden gives the commit of the newest deployment, zero when there is none.
 func (r refs) newestHidden() (plumbing.Hash, error) {
 	newest, err := r.hidden(1)

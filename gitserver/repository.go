@@ -20,7 +20,8 @@ type repository struct {
 	lock  sync.Mutex // held while refs or the set of packs change; never while a deployment runs
 	packs atomic.Pointer[objects]
 
-	fetching chan struct{} // full while a fetch runs; a channel, so that waiting for it can be given up
+	fetching chan struct{} // full while a fetch or a collection runs; a channel, so that waiting for it can be given up
+	look     lastLook      // of the collection whose turn it is
 	alive    context.Context
 	destroy  context.CancelFunc // ends alive
 }

@@ -41,6 +41,7 @@ type Server struct {
 	remote    func(ctx context.Context, app store.App) (remote store.Remote, found bool, err error)
 	client    *http.Client  // for forges
 	stall     time.Duration // how long a forge may send nothing
+	youngAge  time.Duration // of packs that are left as they came
 
 	closing context.Context // ends when Close is called
 	close   context.CancelFunc
@@ -58,7 +59,7 @@ func New(options Options) (*Server, error) {
 	s := &Server{
 		store: options.Store, dir: options.Dir, limits: options.Limits.withDefaults(), log: options.Logger,
 		preflight: options.Preflight, keepAlive: keepAlive, repositories: map[string]*repository{},
-		remote: options.Remote, client: newForgeClient(), stall: stallPatience,
+		remote: options.Remote, client: newForgeClient(), stall: stallPatience, youngAge: youngAge,
 	}
 	if s.log == nil {
 		s.log = slog.Default()

@@ -61,30 +61,57 @@ func (r *repository) enlargeBoundary(ids []plumbing.Hash) error {
 	r.lock.Lock()
 	defer r.lock.Unlock()
 	packs := r.packs.Load()
-	larger := packs.boundary.with(ids)
-	for id := range packs.boundary {
-		if packs.complete(id) {
-			delete(larger, id) // a push has brought what was missing
-		}
-	}
-	if maps.Equal(larger, packs.boundary) {
+	return r.setBoundary(packs.boundary.withoutComplete(packs).with(ids))
+}
+
+// setBoundary makes it the repository's, durably. The repository is locked.
+func (r *repository) setBoundary(b boundary) error {
+	packs := r.packs.Load()
+	if maps.Equal(b, packs.boundary) {
 		return nil
 	}
 	var content strings.Builder
-	for _, id := range larger.sorted() {
+	for _, id := range b.sorted() {
 		content.WriteString(id.String() + "\n")
 	}
 	if err := writeDurably(shallowFile(r.dir), content.String()); err != nil {
 		return fmt.Errorf("write shallow boundary: %w", err)
 	}
-	r.packs.Store(&objects{packs: packs.packs, boundary: larger})
+	r.packs.Store(&objects{packs: packs.packs, boundary: b, collected: packs.collected})
 	return nil
 }
 
-// complete says whether a commit is here with all its parents.
-func (o *objects) complete(id plumbing.Hash) bool {
+// settleBoundary forgets the commits that are gone, and those whose parents have come. No fetch may be under way.
+func (r *repository) settleBoundary() error {
+	r.lock.Lock()
+	defer r.lock.Unlock()
+	packs := r.packs.Load()
+	return r.setBoundary(packs.boundary.incomplete(packs))
+}
+
+// incomplete leaves those of the boundary's commits that are here without their history.
+func (b boundary) incomplete(o *objects) boundary {
+	smaller := b.withoutComplete(o)
+	maps.DeleteFunc(smaller, func(id plumbing.Hash, _ bool) bool { return !o.has(id) })
+	return smaller
+}
+
+// withoutComplete takes out commits whose history a push has brought. A parent that was itself fetched alone is none: as
+// a version of its own it may go before its child does.
+func (b boundary) withoutComplete(o *objects) boundary {
+	smaller := maps.Clone(b)
+	for before := -1; before != len(smaller); {
+		before = len(smaller)
+		maps.DeleteFunc(smaller, func(id plumbing.Hash, _ bool) bool { return o.complete(id, smaller) })
+	}
+	return smaller
+}
+
+// complete says whether a commit is here with all its parents, none of them cut off itself.
+func (o *objects) complete(id plumbing.Hash, cut boundary) bool {
 	commit, err := o.commit(id)
-	return err == nil && !slices.ContainsFunc(commit.ParentHashes, func(parent plumbing.Hash) bool { return !o.has(parent) })
+	missing := func(parent plumbing.Hash) bool { return !o.has(parent) || cut[parent] }
+	return err == nil && !slices.ContainsFunc(commit.ParentHashes, missing)
 }
 
 // shallows lists the boundary's commits that are here, as clients are told of them.
