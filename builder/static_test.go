@@ -15,7 +15,7 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// imageIDs lists every image of the engine that is ours or has no name.
+// imageIDs lists every image of the engine that is ours.
 func (l *lab) imageIDs(t *testing.T) []string {
 	t.Helper()
 	images, err := l.docker.ImageList(t.Context(), image.ListOptions{All: true})
@@ -135,6 +135,7 @@ func TestStaticBuildMistakes(t *testing.T) {
 		"strange cache":        {build: store.StaticBuild{Command: "true", Cache: []string{"/a,b"}}, want: "build.cache /a,b has characters that a cache's path cannot have", hint: "letters"},
 		"missing image":        {build: store.StaticBuild{Command: "true", Image: "nosuch-base.invalid/x:1"}, want: "image nosuch-base.invalid/x:1 is neither local nor pullable", hint: "docker pull"},
 		"no shell":             {build: store.StaticBuild{Command: "true", Image: "scratch"}, want: "build.command true: exit code", hint: ""},
+		"submodule":            {build: store.StaticBuild{Command: "true"}, files: commit{".dockerignore": "theme", "theme": file{store.ModeSubmodule, ""}}, want: "theme is a submodule", hint: "git rm"},
 		"LFS pointer":          {build: store.StaticBuild{Command: "true"}, files: commit{".gitattributes": "* filter=lfs", "a.png": lfsPointer}, want: "a.png is a Git LFS pointer", hint: "git lfs"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,6 +158,44 @@ func TestStaticBuildMistakes(t *testing.T) {
 				t.Errorf("temporary files are left: %v", left)
 			}
 		})
+	}
+}
+
+// The build may write where it is and where its caches are, whoever the image's user is, and we may read what it made.
+func TestStaticBuildRights(t *testing.T) {
+	l := newEngineLab(t)
+	image := l.must(t, commit{"Dockerfile": "FROM " + l.base(t) + "\nUSER 1000\nEXPOSE 80"}, &store.DockerfileConfig{}).ImageTag
+	build := func(stamp string) string {
+		t.Helper()
+		output, err := l.sites.newOutput()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer output.remove()
+		config := &store.StaticBuild{Image: image, Output: "o", Command: `set -e
+			mkdir o; cat stamp >> /root/.cache/seen; echo x > /root/.npm/x; cat /root/.cache/seen > o/page; busybox chmod 0 o/page`}
+		request := store.BuildRequest{App: l.app, Deployment: l.next.Add(1)}
+		var log []string
+		err = l.runStaticBuild(t.Context(), request, config, commit{"stamp": stamp}, output, func(line string) { log = append(log, line) })
+		if err != nil {
+			t.Fatalf("%v\n%s", err, strings.Join(log, "\n"))
+		}
+		info, err := output.root.Lstat("page")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o400 == 0 {
+			t.Errorf("page has mode %s", info.Mode())
+		}
+		page, err := os.ReadFile(filepath.Join(output.dir, "page"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(page)
+	}
+	build("one ")
+	if page := build("two "); page != "one two " {
+		t.Errorf("the default caches are not kept: the second build found %q", page)
 	}
 }
 

@@ -85,8 +85,7 @@ func words(list ...string) string {
 	encoder := json.NewEncoder(&written)
 	encoder.SetEscapeHTML(false)
 	_ = encoder.Encode(list) // strings can always be encoded
-	// A < could begin a here-document.
-	return strings.ReplaceAll(strings.TrimSpace(written.String()), "<", `\u003c`)
+	return strings.TrimSpace(written.String())
 }
 
 // explainStatic says what went wrong in terms of the app's config: its reader has never seen the Dockerfile.
