@@ -12,7 +12,11 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
+// chooseDeployBranch leaves it empty for an app whose versions are images: no branch deploys it.
 func (p *push) chooseDeployBranch() error {
+	if p.app.Source == store.SourceImage {
+		return nil
+	}
 	present, err := p.repository.refs.all()
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
 
@@ -193,7 +194,13 @@ func TestCollectLeavesYoungPacks(t *testing.T) {
 	f.collect(keeping(0), false)
 	equal(t, "files", f.files(), before)
 	f.mustFetch(f.publish("asked for by nobody", "own", unlike(1<<20)))
-	check(t, os.Chtimes(f.newestPack(), f.longAgo(), f.longAgo()))
+	pack, longAgo := f.newestPack(), time.Now().Add(-2*youngAge)
+	check(t, os.Chtimes(pack, longAgo, longAgo))
+	keep := strings.TrimSuffix(pack, ".pack") + ".keep"
+	check(t, os.WriteFile(keep, nil, 0o644))
+	equal(t, "garbage that git was told to keep", len(f.collect(keeping(0), false)), 0)
+	check(t, os.Remove(keep))
+	f.opened().look = lastLook{} // as in another process
 	found := f.collect(keeping(0), false)
 	equal(t, "garbage once it is old", fmt.Sprint(kinds(found)), "[objects]")
 	f.clean()

@@ -147,8 +147,16 @@ func (p *push) move(c command) {
 	case c.deletes():
 		p.out.line("", shortName(c.name)+" deleted")
 	default:
-		p.out.line("", fmt.Sprintf("%s stored; only %s deploys", shortName(c.name), shortName(p.deployBranch)))
+		p.out.line("", shortName(c.name)+" stored; "+p.deploysBy())
 	}
+}
+
+// deploysBy says what the app is deployed by instead.
+func (p *push) deploysBy() string {
+	if p.app.Source == store.SourceImage {
+		return fmt.Sprintf("%s deploys an image: shipgate deploy %s --image REF", p.app.Name, p.app.Name)
+	}
+	return fmt.Sprintf("only %s deploys", shortName(p.deployBranch))
 }
 
 // enqueue keeps the commit under a ref of its own before the deployment exists that needs it.

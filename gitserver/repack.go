@@ -246,11 +246,13 @@ func (c *collection) holds(ctx context.Context, next *objects, since []*pack) (b
 	return true, nil
 }
 
-// removePack removes a pack with what git may have put beside it, the index first.
+// packFiles are what a pack consists of, with what git may have put beside it. The index goes first.
+var packFiles = []string{".idx", ".rev", ".bitmap", ".mtimes", ".pack"}
+
 func removePack(dir, name string) error {
 	path := filepath.Join(dir, "pack-"+name)
 	var errs []error
-	for _, kind := range []string{".idx", ".rev", ".bitmap", ".mtimes", ".pack"} {
+	for _, kind := range packFiles {
 		if err := ignoreMissing(os.Remove(path + kind)); err != nil {
 			errs = append(errs, fmt.Errorf("remove pack: %w", err))
 		}

@@ -38,6 +38,9 @@ func (g *GitHub) receive(ctx context.Context, app store.App, a arrival) (said st
 	} else if followed, _ := config.Shared().Repository(); a.trigger == store.TriggerWebhook && !followed.Same(a.repository) {
 		return "it follows another repository now", nil
 	}
+	if app.Source == store.SourceImage {
+		return fmt.Sprintf("it deploys an image; shipgate deploy %s --image REF deploys it", app.Name), nil
+	}
 	branch, tip, err := g.Repositories.Follows(ctx, app, a.ref)
 	if err != nil {
 		return "", err

@@ -102,7 +102,7 @@ func (c *catchUp) lookAll(ctx context.Context, apps []store.App) {
 
 func followsAny(app store.App) bool {
 	config, err := store.DecodeConfig(app.Source, app.Config)
-	if err != nil {
+	if err != nil || app.Source == store.SourceImage { // no push deploys an image
 		return false
 	}
 	_, follows := config.Shared().Repository()
