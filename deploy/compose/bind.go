@@ -28,14 +28,21 @@ func (b *binds) place(volume *types.ServiceVolumeConfig) error {
 	if volume.Type != types.VolumeTypeBind || !b.model.inside(volume.Source) {
 		return nil
 	}
-	source := volume.Source
-	if _, err := os.Lstat(source); err == nil {
+	if b.model.ofCommit(*volume) {
 		volume.ReadOnly = true
-		volume.Source, err = b.content(source)
-		return err
+		return b.file(&volume.Source)
 	}
-	volume.Source = filepath.Join(b.data, b.model.short(source))
-	return b.makeFolder(b.model.short(source))
+	name := b.model.short(volume.Source)
+	volume.Source = filepath.Join(b.data, name)
+	return b.makeFolder(name)
+}
+
+// file places what the model names by its path in the checkout.
+func (b *binds) file(path *string) (err error) {
+	if *path != "" && b.model.inside(*path) {
+		*path, err = b.content(*path)
+	}
+	return err
 }
 
 // makeFolder makes a folder of the app's own. What a service put there before may be a symlink: it is not followed out.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -271,4 +272,15 @@ func get(t *testing.T, address netip.AddrPort, path string) string {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// freePort gives a loopback port that nobody listens on.
+func freePort(t *testing.T) netip.AddrPort {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return netip.MustParseAddrPort(listener.Addr().String())
 }

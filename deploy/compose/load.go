@@ -71,6 +71,7 @@ func Load(ctx context.Context, app, checkout string, config *store.ComposeConfig
 	if m.project, err = m.project.WithServicesLabelsResolved(true); err != nil {
 		return nil, m.wrong(err)
 	}
+	m.note()
 	return m, m.checkLabels()
 }
 

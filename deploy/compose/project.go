@@ -17,6 +17,7 @@ import (
 type project struct {
 	plugin plugin
 	app    string
+	found  []service // the containers it had at the first look
 }
 
 func (p *project) args(args ...string) []string {
@@ -34,11 +35,10 @@ func (s *Stacks) project(ctx context.Context, app string) (*project, error) {
 		return nil, err
 	}
 	p := &project{plugin: found, app: app}
-	services, err := p.services(ctx)
-	if err != nil {
+	if p.found, err = p.services(ctx); err != nil {
 		return nil, err
 	}
-	for _, service := range services {
+	for _, service := range p.found {
 		if !slices.Contains(strings.Split(service.Labels, ","), store.LabelData+"="+s.options.ServerID) {
 			return nil, store.Problemf(store.CodeErrored, "container %s of stack %s is not one of this server's; it was left alone",
 				service.Name, projectName(app)).WithHint("docker compose -p %s ps --all", projectName(app))
@@ -75,6 +75,18 @@ func (p *project) services(ctx context.Context) ([]service, error) {
 		services = append(services, one)
 	}
 	return services, nil
+}
+
+// halfMade gives the services with a container that was created and never started: what a plugin leaves that was ended in
+// between. It may not be on all its networks yet, and Compose would start it as it is.
+func (p *project) halfMade(r *rendering) (names []string) {
+	for _, s := range p.found {
+		if _, known := r.project.Services[s.Service]; known && s.State == "created" {
+			names = append(names, s.Service)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // explain says which service kept the stack from coming up, and hands on its last lines.

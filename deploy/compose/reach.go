@@ -92,8 +92,8 @@ func (m *Model) references(v visit, document any) (found []visit, err error) {
 		if said, ok := include.(map[string]any); ok {
 			for _, field := range []string{"env_file", "project_directory"} {
 				if said[field] != nil {
-					return nil, m.problem("%s: include has %s, which is not possible: set variables with shipgate env, and name files from their own folder",
-						m.short(v.file), field).WithHint("shipgate env %s set NAME=VALUE", m.app)
+					return nil, m.refused("%s: include has %s: set variables with shipgate env %s set, and name files from their own folder",
+						m.short(v.file), field, m.app)
 				}
 			}
 			paths = list(said["path"])

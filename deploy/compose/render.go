@@ -154,7 +154,7 @@ func (r *rendering) objects() error {
 			r.env = append(r.env, variable+"="+value)
 			secret.Environment, secret.Content = variable, ""
 		}
-		if err := r.objectFile(&secret.File); err != nil {
+		if err := r.binds.file(&secret.File); err != nil {
 			return err
 		}
 		secret.Extensions = nil
@@ -164,19 +164,12 @@ func (r *rendering) objects() error {
 		if config.Content != "" {
 			config.Environment = ""
 		}
-		if err := r.objectFile(&config.File); err != nil {
+		if err := r.binds.file(&config.File); err != nil {
 			return err
 		}
 		r.project.Configs[name] = config
 	}
 	return nil
-}
-
-func (r *rendering) objectFile(file *string) (err error) {
-	if *file != "" && r.inside(*file) {
-		*file, err = r.binds.content(*file)
-	}
-	return err
 }
 
 // literal keeps Compose from reading ${…} in values a second time.

@@ -132,9 +132,17 @@ func (p *project) up(ctx context.Context, r *rendering, model []byte, log func(s
 	with := p.plugin
 	with.env = slices.Concat(with.env, r.env)
 	said := &tail{}
-	err := with.run(ctx, model, func(line string) { said.add(line); log(line) }, p.args("--env-file", os.DevNull, "-f", "-",
-		"up", "--detach", "--wait", "--wait-timeout", strconv.Itoa(int(math.Ceil(wait.Seconds()))),
-		"--remove-orphans", "--no-build", "--pull", "never")...)
+	run := func(args ...string) error {
+		common := []string{"--env-file", os.DevNull, "-f", "-", "up", "--no-build", "--pull", "never"}
+		return with.run(ctx, model, func(line string) { said.add(line); log(line) }, p.args(slices.Concat(common, args)...)...)
+	}
+	var err error
+	if half := p.halfMade(r); len(half) > 0 {
+		err = run(slices.Concat([]string{"--no-start", "--no-deps", "--force-recreate"}, half)...)
+	}
+	if err == nil {
+		err = run("--detach", "--wait", "--wait-timeout", strconv.Itoa(int(math.Ceil(wait.Seconds()))), "--remove-orphans")
+	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}

@@ -1,0 +1,161 @@
+package compose
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/client"
+
+	"github.com/shipgate/shipgate/deploy/dockerengine"
+	"github.com/shipgate/shipgate/store"
+)
+
+// crashingServer has the test binary be a server that brings a stack up, until it is killed.
+const crashingServer = "SHIPGATE_TEST_CRASHING_SERVER"
+
+type crashing struct {
+	Server, Plugin string
+	Spec           store.StackSpec
+}
+
+func runCrashingServer() {
+	var told crashing
+	if err := json.Unmarshal([]byte(os.Getenv(crashingServer)), &told); err != nil {
+		panic(err)
+	}
+	docker, err := client.NewClientWithOpts(client.FromEnv, client.WithAPIVersionNegotiation())
+	if err != nil {
+		panic(err)
+	}
+	l := &lab{server: told.Server, engine: dockerengine.New(dockerengine.Options{Docker: docker, ServerID: told.Server})}
+	err = New(l.options(told.Plugin)).Up(context.Background(), told.Spec, func(line string) { fmt.Println(line) })
+	fmt.Println("came up:", err)
+	os.Exit(0)
+}
+
+// killIn kills a server that brings the stack up as soon as the plugin says this.
+func (l *lab) killIn(t *testing.T, spec store.StackSpec, moment string) {
+	t.Helper()
+	told, err := json.Marshal(crashing{Server: l.server, Plugin: realPlugin(t), Spec: spec})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command(os.Args[0])
+	server.Env = append(os.Environ(), crashingServer+"="+string(told))
+	output, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen := false
+	for lines := bufio.NewScanner(output); !seen && lines.Scan(); {
+		t.Log(lines.Text())
+		seen = strings.Contains(lines.Text(), moment)
+	}
+	if !seen {
+		t.Errorf("the plugin never said %q", moment)
+	}
+	if plugins(t, spec.App) == 0 {
+		t.Error("no plugin was at work")
+	}
+	if err := server.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = server.Wait() // it was killed
+	for deadline := time.Now().Add(patience); plugins(t, spec.App) > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the plugin outlives the server")
+		}
+	}
+}
+
+// plugins counts the processes that work on the app's stack.
+func plugins(t *testing.T, app string) (count int) {
+	t.Helper()
+	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range found {
+		line, err := os.ReadFile(name)
+		if err == nil && strings.Contains(string(line), "\x00"+projectName(app)+"\x00") {
+			count++
+		}
+	}
+	return count
+}
+
+func TestKilledServer(t *testing.T) {
+	compose := func(version string) files {
+		return files{"compose.yaml": `
+services:
+  web:
+    image: web
+    environment: {APP_VERSION: "` + version + `", PORT: "8080"}
+    depends_on: {db: {condition: service_healthy}}
+  db:
+    image: db
+    environment: {PORT: "5432", APP_VERSION: "` + version + `", HEALTH_AFTER: 3s}
+    healthcheck: {test: [CMD, /testapp, probe], interval: 500ms, retries: 100}
+`}
+	}
+	for _, moment := range []string{"Creating", "Waiting", "Recreate", "Recreated"} {
+		t.Run(moment, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t)
+			web := func(s store.StackSpec) store.StackSpec { s.Config.Service = "web"; return s }
+			first := web(l.spec(t, l.app(), 1, compose("one"), nil))
+			second := web(l.spec(t, l.app(), 2, compose("two"), nil))
+			if strings.HasPrefix(moment, "Recreate") {
+				l.up(t, first)
+			}
+			l.killIn(t, second, moment)
+			l.up(t, second)
+			if answer := get(t, second.Address, "/"); answer != "two" {
+				t.Errorf("it answers %q", answer)
+			}
+			if all := l.containers(t, l.app(), ""); len(all) != 2 {
+				t.Errorf("there are %d containers, want 2", len(all))
+			}
+			if running, err := l.Running(t.Context(), l.app(), 2); err != nil || !running {
+				t.Errorf("it runs: %v (%v)", running, err)
+			}
+		})
+	}
+}
+
+// The plugin ends when its deployment is cancelled, and a stack that was left half-way comes up later.
+func TestCancelledUp(t *testing.T) {
+	l := newLab(t)
+	spec := l.spec(t, l.app(), 1, files{"compose.yaml": `
+services:
+  web:
+    image: web
+    environment: {PORT: "8080", HEALTH_AFTER: 5s}
+    healthcheck: {test: [CMD, /testapp, probe], interval: 500ms, retries: 100}
+`}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	err := l.Up(ctx, spec, func(line string) {
+		if strings.Contains(line, "Waiting") {
+			cancel()
+		}
+	})
+	if ctx.Err() == nil || err != context.Canceled {
+		t.Fatalf("up says %v", err)
+	}
+	if plugins(t, l.app()) > 0 {
+		t.Error("the plugin is still at work")
+	}
+	l.up(t, spec)
+}
