@@ -1,6 +1,7 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,7 +37,7 @@ func (i *imageBuild) explain(ctx context.Context, err error) error {
 		if explained := i.recipe.explain(at, err); explained != nil {
 			return explained
 		}
-		at = place{text: at.text}
+		at = place{text: cmp.Or(i.recipe.step, at.text)}
 	}
 	var missing missingImage
 	if errors.As(err, &missing) {

@@ -30,6 +30,7 @@ type recipe struct {
 	portless   bool     // the image need not say a port
 	tag        string   // of the image
 	files      string   // directory to put the result's files into, in place of an image
+	step       string   // what a Dockerfile of ours runs, in messages
 	// explain says what went wrong where the Dockerfile is one that the user has never seen; nil: nothing better to say.
 	explain func(at place, err error) error
 }

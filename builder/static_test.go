@@ -126,7 +126,7 @@ func TestStaticBuildMistakes(t *testing.T) {
 	}{
 		"command fails":        {build: store.StaticBuild{Command: "echo zero; echo one; echo two; echo exit code: 3; echo; exit 7"}, want: "build.command echo zero; echo one; echo two; echo exit code: 3; echo; exit 7: exit code 7: one | two | exit code: 3", hint: "shipgate show"},
 		"silent command fails": {build: store.StaticBuild{Command: "exit 9"}, want: "build.command exit 9: exit code 9", hint: "shipgate show"},
-		"killed":               {build: store.StaticBuild{Command: "exit 137"}, want: "was killed (exit code 137), most likely for want of memory", hint: "memory"},
+		"killed":               {build: store.StaticBuild{Command: "exit 137"}, want: "build.command exit 137 was killed (exit code 137), most likely for want of memory", hint: "memory"},
 		"no output":            {build: store.StaticBuild{Command: "true"}, want: "build.output dist is not a directory after the build", hint: "correct \"output\""},
 		"output is a file":     {build: store.StaticBuild{Command: "echo x > dist"}, want: "build.output dist is not a directory after the build", hint: "correct \"output\""},
 		"empty output":         {build: store.StaticBuild{Command: "mkdir dist"}, want: "build.output dist has no files to publish", hint: "see what the command makes"},

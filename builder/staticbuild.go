@@ -33,6 +33,7 @@ func (b *Builder) runStaticBuild(ctx context.Context, request store.BuildRequest
 	var last tail
 	_, err = b.build(ctx, request, recipe{
 		text: text, whole: true, portless: true, files: output.dir,
+		step:    "build.command " + config.Command,
 		explain: func(at place, err error) error { return explainStatic(request, config, &last, at, err) },
 	}, snapshot, func(line string) {
 		last.note(line)
@@ -72,9 +73,8 @@ COPY --from=build --chmod=755 %s
 		words(path.Join(buildRoot, output)+"/", "/")), nil
 }
 
-// Lines of the Dockerfile above that can be to blame.
+// The steps of the Dockerfile above that can be to blame.
 const (
-	fromLine    = 1
 	commandLine = 5
 	outputLine  = 6
 )
