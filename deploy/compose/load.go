@@ -155,6 +155,15 @@ func (m *Model) short(path string) string {
 	return path
 }
 
+// Plan reads the compose file of a checkout, as Load does, and says what has to be built and got for the stack.
+func Plan(ctx context.Context, app, checkout string, config *store.ComposeConfig, env map[string]string) (store.StackPlan, error) {
+	m, err := Load(ctx, app, checkout, config, env)
+	if err != nil {
+		return store.StackPlan{}, err
+	}
+	return m.Plan(), nil
+}
+
 // Plan gives what has to be built and got for the stack.
 func (m *Model) Plan() store.StackPlan {
 	plan := store.StackPlan{Routed: m.routed, Port: m.port, Notes: m.notes}

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -252,6 +253,26 @@ services:
 	for _, says := range []string{"container_name", "8080", "read-only"} {
 		if !strings.Contains(notes, says) {
 			t.Errorf("the notes do not say %s: %s", says, notes)
+		}
+	}
+}
+
+// A file that is small and means much is refused before it costs much.
+func TestBombs(t *testing.T) {
+	bomb := "a: &a0 [x, x, x, x, x, x, x, x, x]\n"
+	for i := range 12 {
+		bomb += fmt.Sprintf("x-%d: &a%d [%s]\n", i, i+1, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*a%d, ", i), 9), ", "))
+	}
+	long := "services:\n" + strings.Repeat("  # no end\n", largestFile/8)
+	many := files{"compose.yaml": "include: [0.yaml]"}
+	for i := range mostFiles + 1 {
+		many[fmt.Sprintf("%d.yaml", i)] = fmt.Sprintf("include: [%d.yaml]", i+1)
+	}
+	deep := "services: " + strings.Repeat("[", 200_000)
+	for name, commit := range map[string]files{"aliases": {"compose.yaml": bomb}, "size": {"compose.yaml": long}, "files": many, "depth": {"compose.yaml": deep}} {
+		_, err := load(t, commit, store.ComposeConfig{}, nil)
+		if problem, ok := store.AsProblem(err); !ok || problem.Code != store.CodeFailed {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
