@@ -59,7 +59,10 @@ func (s *Server) collectApp(ctx context.Context, app string, kept store.Kept, dr
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.ensureRepository(app)
+	r, err := s.repository(app)
+	if store.CodeOf(err) == store.CodeNotFound {
+		return nil, nil // it is being destroyed
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -187,35 +190,13 @@ func (s *Server) collectRemnant(ctx context.Context, app string, dry bool) ([]st
 	if dry {
 		return found, nil
 	}
-	doomed, err := s.moveAside(ctx, app)
-	if err != nil || doomed == "" {
-		return nil, err
-	}
-	return found, os.RemoveAll(doomed)
-}
-
-// moveAside takes the repository out of the way unless its app exists by now. Nobody opens it meanwhile.
-func (s *Server) moveAside(ctx context.Context, app string) (doomed string, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.mu.Unlock() // nobody opens it meanwhile
 	if _, err := s.store.App(ctx, app); store.CodeOf(err) != store.CodeNotFound {
-		return "", err
+		return nil, err // there is one of this name by now
 	}
-	if r := s.repositories[app]; r != nil {
-		delete(s.repositories, app)
-		r.destroy()
-		if err := r.packs.Load().close(); err != nil {
-			return "", err
-		}
-	}
-	doomed, err = os.MkdirTemp(s.dir, destroyedPrefix)
-	if err != nil {
-		return "", fmt.Errorf("remove repository: %w", err)
-	}
-	if err := os.Rename(s.path(app), filepath.Join(doomed, "git")); err != nil {
-		return "", errors.Join(fmt.Errorf("remove repository: %w", err), os.Remove(doomed))
-	}
-	return doomed, syncDir(s.dir)
+	doomed, err := s.moveAside(app)
+	return found, errors.Join(err, os.RemoveAll(doomed))
 }
 
 // remnant says whether a repository is one that we made, by what is in it: deployments, or nothing at all.

@@ -194,6 +194,7 @@ func TestCollectLeavesYoungPacks(t *testing.T) {
 	f.collect(keeping(0), false)
 	equal(t, "files", f.files(), before)
 	f.mustFetch(f.publish("asked for by nobody", "own", unlike(1<<20)))
+	equal(t, "garbage while it is young", len(f.collect(keeping(0), false)), 0)
 	pack, longAgo := f.newestPack(), time.Now().Add(-2*youngAge)
 	check(t, os.Chtimes(pack, longAgo, longAgo))
 	keep := strings.TrimSuffix(pack, ".pack") + ".keep"
@@ -220,7 +221,7 @@ func TestCollectKeepsWhatIsPromised(t *testing.T) {
 		Ref: "refs/heads/main", Updates: []store.RefUpdate{{Name: "refs/heads/main", New: wanted}, {Name: "refs/heads/other", New: other}}})
 	check(t, err)
 	check(t, f.opened().refs.set(hiddenRef(d.ID), plumbing.NewHash(wanted)))
-	check(t, f.opened().refs.set(hiddenRef(d.ID+1), plumbing.NewHash(other)))
+	check(t, f.opened().refs.set(hiddenRef(d.ID+1), plumbing.NewHash(wanted)))
 	found := f.collect(keeping(d.ID+1), false)
 	equal(t, "garbage", fmt.Sprint(kinds(found)), "[objects]")
 	equal(t, "its ref", f.tip(hiddenRef(d.ID)), wanted)
@@ -272,9 +273,9 @@ func TestCollectRemnants(t *testing.T) {
 	r.addApp("empty", `{}`)
 	_, err = r.server.ensureRepository("empty")
 	check(t, err)
-	doomed, err := r.server.moveAside(t.Context(), "empty")
+	found, err = r.server.collectRemnant(t.Context(), "empty", false) // it was looked for before
 	check(t, err)
-	equal(t, "what an app that is there by now loses", doomed, "")
+	equal(t, "what an app that is there by now loses", len(found), 0)
 	equal(t, "its repository", slices.Contains(r.repositories(), "empty.git"), true)
 }
 
@@ -299,11 +300,17 @@ func TestCollectEndsWithTheServerAndTheApp(t *testing.T) {
 		collected <- err
 	}
 	go collect()
-	destroyed := make(chan error, 1)
-	go func() { destroyed <- f.rig.server.Destroy(t.Context(), testApp) }()
-	check(t, <-collected)
+	r.destroy() // as Destroy does before it waits for its turn
+	select {
+	case err := <-collected:
+		check(t, err)
+	case <-time.After(time.Minute):
+		t.Fatal("a collection holds up the end of an app")
+	}
 	done()
-	check(t, <-destroyed)
+	check(t, f.rig.server.Destroy(t.Context(), testApp))
+	equal(t, "garbage of an app that is being destroyed", len(f.collect(keeping(3, 3), false)), 0)
+	equal(t, "repositories", fmt.Sprint(f.repositories()), "[]")
 	check(t, f.rig.server.Close())
 	go collect()
 	if err := <-collected; err == nil {

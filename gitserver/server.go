@@ -166,14 +166,27 @@ func (s *Server) Destroy(ctx context.Context, app string) error {
 		defer r.lock.Unlock()
 		err = r.packs.Load().close()
 	}
-	// A name of its own, so that a crash in the middle of the removal leaves no half repository under the app's.
-	doomed, failed := os.MkdirTemp(s.dir, destroyedPrefix)
-	if failed != nil {
-		return errors.Join(err, fmt.Errorf("destroy repository of %s: %w", app, failed))
-	}
-	moved := ignoreMissing(os.Rename(s.path(app), filepath.Join(doomed, "git")))
-	if err := errors.Join(err, moved, os.RemoveAll(doomed), syncDir(s.dir)); err != nil {
+	s.mu.Lock()
+	doomed, moved := s.moveAside(app)
+	s.mu.Unlock()
+	if err := errors.Join(err, moved, os.RemoveAll(doomed)); err != nil {
 		return fmt.Errorf("destroy repository of %s: %w", app, err)
 	}
 	return nil
+}
+
+// moveAside gives the repository a name of its own, so that a crash in the middle of the removal leaves no half of it under
+// the app's, and forgets it, should it have been opened. The server is locked.
+func (s *Server) moveAside(app string) (doomed string, err error) {
+	if r := s.repositories[app]; r != nil {
+		delete(s.repositories, app)
+		r.destroy()
+		err = r.packs.Load().close()
+	}
+	doomed, failed := os.MkdirTemp(s.dir, destroyedPrefix)
+	if failed != nil {
+		return "", errors.Join(err, fmt.Errorf("move repository aside: %w", failed))
+	}
+	moved := ignoreMissing(os.Rename(s.path(app), filepath.Join(doomed, "git")))
+	return doomed, errors.Join(err, moved, syncDir(s.dir))
 }
