@@ -44,7 +44,7 @@ func runCrashingServer() {
 // killIn kills a server that brings the stack up as soon as the plugin says this.
 func (l *lab) killIn(t *testing.T, spec store.StackSpec, moment string) {
 	t.Helper()
-	told, err := json.Marshal(crashing{Server: l.server, Plugin: realPlugin(t), Spec: spec})
+	told, err := json.Marshal(crashing{Server: l.server, Plugin: l.plugin, Spec: spec})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +132,26 @@ services:
 			}
 		})
 	}
+}
+
+// A plugin that writes nothing does not notice that nobody reads any more; the kernel ends it.
+func TestSilentPluginEndsWithServer(t *testing.T) {
+	l := newLab(t)
+	folder := t.TempDir()
+	write(t, folder, files{"docker-compose": `#!/bin/sh
+case "$*" in
+*version*) echo 2.40.3 ;;
+*" up "*)
+	echo Waiting
+	while :; do sleep 1; done
+	;;
+esac
+`})
+	l.plugin = filepath.Join(folder, "docker-compose")
+	if err := os.Chmod(l.plugin, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l.killIn(t, l.spec(t, l.app(), 1, files{"compose.yaml": "services: {web: {image: x}}"}, nil), "Waiting")
 }
 
 // The plugin ends when its deployment is cancelled, and a stack that was left half-way comes up later.

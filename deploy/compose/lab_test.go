@@ -39,6 +39,7 @@ type lab struct {
 	server string
 	dir    string // the stacks folder
 	image  string
+	plugin string
 	given  int
 }
 
@@ -77,7 +78,8 @@ func newLab(t *testing.T) *lab {
 	l.engine = dockerengine.New(dockerengine.Options{Docker: docker, ServerID: l.server})
 	t.Cleanup(func() { l.engine.Close() })
 	t.Cleanup(func() { l.cleanUp(t) })
-	l.Stacks = New(l.options(realPlugin(t)))
+	l.plugin = realPlugin(t)
+	l.Stacks = New(l.options(l.plugin))
 	l.image = l.makeImage(t)
 	return l
 }

@@ -100,9 +100,6 @@ func (m *Model) read(ctx context.Context, file string, env map[string]string) (*
 		ConfigFiles: []types.ConfigFile{{Filename: file}},
 		Environment: maps.Clone(env),
 	}
-	if details.Environment == nil {
-		details.Environment = types.Mapping{} // nil would be the server's own
-	}
 	project, err := loader.LoadWithContext(ctx, details, func(o *loader.Options) {
 		o.SetProjectName(projectName(m.app), true)
 		o.Interpolate.Substitute = func(text string, values template.Mapping) (string, error) {

@@ -18,7 +18,7 @@ func load(t testing.TB, commit files, config store.ComposeConfig, env map[string
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "checkout")
 	write(t, dir, commit)
-	write(t, filepath.Dir(dir), files{"secret.yaml": "services: {web: {image: stolen}}", "secret.env": "STOLEN=yes"})
+	write(t, filepath.Dir(dir), files{"secret.yaml": "services: {web: {image: stolen}}", "secret.env": "STOLEN=yes", "bad.env": "A='no end"})
 	return Load(t.Context(), "shop", dir, &config, env)
 }
 
@@ -87,6 +87,7 @@ func TestRefusals(t *testing.T) {
 		{web("volumes: [{type: bind, source: ., target: /x, bind: {propagation: shared}}]"), "volumes (propagation shared)", true},
 		{web("volumes: [{type: npipe, source: x, target: /x}]"), "volumes (npipe)", true},
 		{web("env_file: ../secret.env"), "service web: env_file", true},
+		{web("env_file: ../bad.env"), "service web: env_file", false}, // refused before it is read
 		{web("env_file: /proc/self/environ"), "env_file (/proc/self/environ)", true},
 		{web("label_file: ../secret.env"), "service web: label_file", true},
 		{web("volumes: ['data:/x']", "volumes: {data: {external: true}}"), "compose.yaml:5: volume data (external)", true},
