@@ -318,3 +318,34 @@ func TestCollectEndsWithTheServerAndTheApp(t *testing.T) {
 		t.Error("a closed server collects")
 	}
 }
+
+// Git may have packed the refs, and a young pack may have some of what is kept.
+func TestCollectWhatGitPacked(t *testing.T) {
+	f := newTestForge(t)
+	shas := f.deployed(4)
+	check(t, gitCommand(t, f.bare(), "pack-refs", "--all").Run())
+	later := time.Now().Add(time.Hour)
+	young := f.newestPack()
+	check(t, os.Chtimes(young, later, later))
+	found := f.collect(keeping(4, 3, 4), false)
+	equal(t, "garbage", fmt.Sprint(kinds(found)), "[ref ref objects]")
+	equal(t, "ref", f.tip("refs/deployments/1"), "")
+	equal(t, "kept ref", f.tip("refs/deployments/3"), shas[2])
+	equal(t, "packs and indexes", f.packs(), 4)
+	for _, p := range f.opened().packs.Load().packs {
+		if found, _ := p.index.Contains(plumbing.NewHash(shas[3])); found == strings.Contains(young, p.name) {
+			continue
+		}
+		t.Errorf("pack %s holds what a young one has, or the young one lost it", p.name)
+	}
+	shared, err := gitCommand(t, f.bare(), "rev-parse", shas[3]+":dir/fixed").Output()
+	check(t, err)
+	inBoth := 0
+	for _, p := range f.opened().packs.Load().packs {
+		if found, _ := p.index.Contains(plumbing.NewHash(strings.TrimSpace(string(shared)))); found {
+			inBoth++
+		}
+	}
+	equal(t, "packs with a file that all commits have", inBoth, 1)
+	f.clean()
+}
