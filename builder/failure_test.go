@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -257,18 +256,6 @@ func TestNoEngine(t *testing.T) {
 	}
 	if err := l.Preflight(t.Context()); err != nil {
 		t.Errorf("Preflight gives %v: a site needs no engine", err)
-	}
-}
-
-func TestUnsupportedSources(t *testing.T) {
-	b := New(Options{SitesDir: t.TempDir(), Logger: slog.New(slog.DiscardHandler)})
-	for _, config := range []store.Config{
-		&store.ImageConfig{}, &store.ComposeConfig{}, &store.StaticConfig{Mode: "deno"}, &store.StaticConfig{Build: &store.StaticBuild{}},
-	} {
-		_, err := b.Build(t.Context(), store.BuildRequest{Config: config}, func(string) {})
-		if p := problem(t, err, store.CodeFailed); !strings.Contains(p.Message, "not supported yet by this version") {
-			t.Errorf("%T: %q", config, p.Message)
-		}
 	}
 }
 
