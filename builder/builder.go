@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
 
 	"github.com/shipgate/shipgate/store"
@@ -97,21 +96,4 @@ func (b *Builder) Build(ctx context.Context, request store.BuildRequest, log fun
 		return b.buildStack(ctx, request, config, snapshot, log)
 	}
 	return store.Artefact{}, store.Problemf(store.CodeErrored, "source %T has no builder", request.Config)
-}
-
-func unsupported(what string) error {
-	return store.Problemf(store.CodeFailed, "%s not supported yet by this version", what).
-		WithHint("shipgate app create NAME --source dockerfile --host HOST")
-}
-
-// ImagePresent says whether the engine still has the image of a release.
-func (b *Builder) ImagePresent(ctx context.Context, image string) (bool, error) {
-	_, err := b.docker.ImageInspect(ctx, image)
-	if errdefs.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, b.engineProblem("look for image "+image, err)
-	}
-	return true, nil
 }

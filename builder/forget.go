@@ -2,35 +2,42 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
-	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types/filters"
-	"github.com/docker/docker/api/types/image"
-
 	"github.com/shipgate/shipgate/store"
 )
 
-// Forget removes the images and release trees of an app that is no more. Objects of sites stay: others may share them.
+// Forget removes the images, release trees and stack checkouts of an app that is no more, and the site objects that
+// nothing links any more. The data of its stack stays.
 func (b *Builder) Forget(ctx context.Context, app string) error {
 	if err := store.ValidateAppName(app); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(b.sites.dir, "releases", app)); err != nil {
-		return fmt.Errorf("remove release trees: %w", err)
+	others := func(of string, _ int64) bool { return of != app }
+	_, siteErr := b.sites.collect(ctx, others, false)
+	_, stackErr := b.collectStacks(ctx, others, false)
+	if b.docker == nil {
+		return errors.Join(siteErr, stackErr)
 	}
-	labels := filters.NewArgs(filters.Arg("label", store.LabelData+"="+b.serverID), filters.Arg("label", store.LabelApp+"="+app))
-	images, err := b.docker.ImageList(ctx, image.ListOptions{Filters: labels})
-	if err != nil {
-		return b.engineProblem("list images", err)
+	which := b.ourImages()
+	which.Add("label", store.LabelApp+"="+app)
+	_, imageErr := b.collectImages(ctx, which, others, false)
+	return errors.Join(siteErr, stackErr, imageErr)
+}
+
+// ForgetData removes the folder of a destroyed app's stack with all that its services stored in it.
+func (b *Builder) ForgetData(_ context.Context, app string) error {
+	if err := store.ValidateAppName(app); err != nil {
+		return err
 	}
-	for _, one := range images {
-		_, err := b.docker.ImageRemove(ctx, one.ID, image.RemoveOptions{Force: true, PruneChildren: true})
-		if err != nil && !errdefs.IsNotFound(err) {
-			return b.engineProblem("remove image "+one.ID, err)
-		}
+	if b.stacksDir == "" {
+		return nil
+	}
+	if err := os.RemoveAll(filepath.Join(b.stacksDir, app)); err != nil {
+		return fmt.Errorf("remove the stack's data: %w", err)
 	}
 	return nil
 }

@@ -202,7 +202,7 @@ func (i *imageBuild) options() buildkit.SolveOpt {
 		LocalMounts:   map[string]fsutil.FS{"context": i.context, "dockerfile": i.definition()},
 		SharedKey:     strings.Join([]string{i.serverID, i.request.App, i.recipe.context}, ":"),
 		FrontendAttrs: i.attributes(),
-		Session:       []session.Attachable{secretsprovider.FromMap(i.secrets)},
+		Session:       append([]session.Attachable{secretsprovider.FromMap(i.secrets)}, i.recipe.session...),
 	}
 }
 

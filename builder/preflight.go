@@ -13,14 +13,20 @@ import (
 
 const (
 	neededForSites  = 512 << 20 // bytes
+	neededForStacks = 256 << 20 // bytes
 	neededForImages = 2 << 30   // bytes
 )
 
-// Preflight refuses a build when a disk it would fill has too little free space left. It looks at the engine's disk
+// Preflight refuses a build, a fetch or a stack when a disk it would fill has too little free space left. It looks at the engine's disk
 // only when the engine is on this host.
 func (b *Builder) Preflight(ctx context.Context) error {
 	if err := checkSpace(b.sites.dir, neededForSites); err != nil {
 		return err
+	}
+	if b.stacksDir != "" {
+		if err := checkSpace(b.stacksDir, neededForStacks); err != nil {
+			return err
+		}
 	}
 	if b.docker == nil {
 		return nil
@@ -52,7 +58,7 @@ func judgeSpace(dir string, free, needed int64) error {
 		return nil
 	}
 	return store.Problemf(store.CodeErrored, "%s free on the disk of %s, %s needed", size(free), dir, size(needed)).
-		WithHint("docker system df # and, to see what can go: df -h %s", dir)
+		WithHint("shipgate gc")
 }
 
 // existing gives the directory or the nearest one above it that is there: the data directory is made on first use.

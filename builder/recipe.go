@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	buildkit "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/session"
 	"github.com/tonistiigi/fsutil"
 	"github.com/tonistiigi/fsutil/types"
 
@@ -25,12 +26,13 @@ type recipe struct {
 	whole      bool   // .dockerignore has no say: what a Dockerfile of the commit leaves out is not what ours does
 	target     string
 	args       map[string]string
-	secrets    []string // names of env values given to RUN --mount=type=secret
-	port       int      // where the image listens, as far as it was said
-	portless   bool     // the image need not say a port
-	tag        string   // of the image
-	files      string   // directory to put the result's files into, in place of an image
-	step       string   // what a Dockerfile of ours runs, in messages
+	secrets    []string             // names of env values given to RUN --mount=type=secret
+	port       int                  // where the image listens, as far as it was said
+	portless   bool                 // the image need not say a port
+	tag        string               // of the image
+	files      string               // directory to put the result's files into, in place of an image
+	session    []session.Attachable // what BuildKit may ask for beside the secrets
+	step       string               // what a Dockerfile of ours runs, in messages
 	// explain says what went wrong where the Dockerfile is one that the user has never seen; nil: nothing better to say.
 	explain func(at place, err error) error
 }

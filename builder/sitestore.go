@@ -27,6 +27,8 @@ type siteStore struct {
 	dir        string
 	sweeping   sync.Once
 	sweepError error
+	// using is held for reading while a build counts on objects, for writing while those without a link are removed.
+	using sync.RWMutex
 }
 
 // release is one release tree in the making.
@@ -58,6 +60,8 @@ func (s *siteStore) path(key string) string { return filepath.Join(s.dir, "objec
 
 // publish makes the release tree of a deployment, in place of one that was there.
 func (s *siteStore) publish(ctx context.Context, request store.BuildRequest, build *siteBuild) (*release, error) {
+	s.using.RLock()
+	defer s.using.RUnlock()
 	if err := os.MkdirAll(s.temporary(), 0o755); err != nil {
 		return nil, fmt.Errorf("make site directory: %w", err)
 	}

@@ -1,0 +1,167 @@
+package builder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+	"github.com/docker/docker/api/types/image"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+func (b *Builder) ourImages() filters.Args {
+	return filters.NewArgs(filters.Arg("label", store.LabelData+"="+b.serverID))
+}
+
+// collectImages removes images of ours that are not kept and that no container has, those without a tag among them.
+func (b *Builder) collectImages(ctx context.Context, which filters.Args, keep keeps, dry bool) ([]store.Garbage, error) {
+	images, err := b.docker.ImageList(ctx, image.ListOptions{Filters: which})
+	if err != nil {
+		return nil, b.engineProblem("list images", err)
+	}
+	containers, err := b.docker.ContainerList(ctx, container.ListOptions{All: true})
+	if err != nil {
+		return nil, b.engineProblem("list containers", err)
+	}
+	used := map[string]bool{}
+	for _, one := range containers {
+		used[one.ImageID] = true
+	}
+	var found []store.Garbage
+	var errs []error
+	for _, one := range images {
+		app, deployment, err := builtFor(one)
+		if err != nil || keep(app, deployment) || used[one.ID] {
+			continue
+		}
+		garbage, err := b.collectImage(ctx, one, app, deployment, dry)
+		errs = append(errs, err)
+		if garbage.Name != "" {
+			found = append(found, garbage)
+		}
+	}
+	return found, errors.Join(errs...)
+}
+
+// builtFor reads the labels of an image; one that no deployment built is an error.
+func builtFor(one image.Summary) (app string, deployment int64, err error) {
+	app = one.Labels[store.LabelApp]
+	if err := store.ValidateAppName(app); err != nil {
+		return "", 0, err
+	}
+	deployment, err = strconv.ParseInt(one.Labels[store.LabelDeployment], 10, 64)
+	return app, deployment, err
+}
+
+// collectImage takes our tags away; with the last tag the engine removes the image. Nothing is forced: what has a
+// foreign name, or came into use meanwhile, stays.
+func (b *Builder) collectImage(ctx context.Context, one image.Summary, app string, deployment int64, dry bool) (store.Garbage, error) {
+	ours, foreign := sortTags(one, app, deployment)
+	names := ours
+	if len(ours) == 0 {
+		if foreign {
+			return store.Garbage{}, nil
+		}
+		names = []string{one.ID}
+	}
+	garbage := store.Garbage{Kind: "image", App: app, Name: names[0]}
+	if !foreign {
+		garbage.Bytes = one.Size // at most: other images may share its layers
+	}
+	if dry {
+		return garbage, nil
+	}
+	for _, name := range names {
+		_, err := b.docker.ImageRemove(ctx, name, image.RemoveOptions{})
+		if errdefs.IsConflict(err) {
+			return store.Garbage{}, nil
+		}
+		if err != nil && !errdefs.IsNotFound(err) {
+			return store.Garbage{}, b.engineProblem("remove image "+name, err)
+		}
+	}
+	return garbage, nil
+}
+
+// sortTags lists the tags that a build of the deployment gives, and says whether the image has another name.
+func sortTags(one image.Summary, app string, deployment int64) (ours []string, foreign bool) {
+	suffix := ":" + strconv.FormatInt(deployment, 10)
+	repositories := map[string]bool{"<none>": true}
+	for _, tag := range one.RepoTags {
+		if tag == "<none>:<none>" {
+			continue
+		}
+		repository, isOurs := strings.CutSuffix(tag, suffix)
+		if isOurs && (repository == "shipgate/"+app || strings.HasPrefix(repository, "shipgate/"+app+"/")) {
+			ours = append(ours, tag)
+			repositories[repository] = true
+			continue
+		}
+		foreign = true
+	}
+	for _, digest := range one.RepoDigests {
+		repository, _, _ := strings.Cut(digest, "@")
+		foreign = foreign || !repositories[repository]
+	}
+	return ours, foreign
+}
+
+// What of BuildKit's cache may go: what nobody used for a time, and only while the whole is large. The cache has no
+// labels and belongs to everybody who builds on the engine, but all of it can be made again.
+const (
+	cacheUnused = 7 * 24 * time.Hour
+	cacheKept   = 10 << 30 // bytes
+)
+
+// collectCache removes the old part of BuildKit's cache.
+func (b *Builder) collectCache(ctx context.Context, dry bool) ([]store.Garbage, error) {
+	var bytes int64
+	if dry {
+		usage, err := b.docker.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.BuildCacheObject}})
+		if err != nil {
+			return nil, b.engineProblem("look at the build cache", err)
+		}
+		bytes = oldCache(usage.BuildCache, time.Now())
+	} else {
+		report, err := b.docker.BuildCachePrune(ctx, build.CachePruneOptions{
+			KeepStorage: cacheKept, ReservedSpace: cacheKept,
+			Filters: filters.NewArgs(filters.Arg("until", cacheUnused.String())),
+		})
+		if err != nil {
+			return nil, b.engineProblem("prune the build cache", err)
+		}
+		bytes = int64(report.SpaceReclaimed)
+	}
+	if bytes == 0 {
+		return nil, nil
+	}
+	return []store.Garbage{{Kind: "build cache", Name: fmt.Sprintf("unused for %d days", cacheUnused/(24*time.Hour)), Bytes: bytes}}, nil
+}
+
+// oldCache says how many bytes of the cache a prune would free.
+func oldCache(records []*build.CacheRecord, now time.Time) int64 {
+	var whole, old int64
+	for _, record := range records {
+		if record.Shared {
+			continue // with an image, which keeps it
+		}
+		whole += record.Size
+		used := record.CreatedAt
+		if record.LastUsedAt != nil {
+			used = *record.LastUsedAt
+		}
+		if !record.InUse && now.Sub(used) > cacheUnused {
+			old += record.Size
+		}
+	}
+	return max(0, min(old, whole-cacheKept))
+}
