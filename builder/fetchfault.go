@@ -31,7 +31,7 @@ var registrySigns = []struct {
 	{noRepository, []string{"name unknown", "name_unknown", "unknown name", "repository name not known"}},
 	{unauthorised, []string{"unauthorized", "no basic auth credentials", "access denied", "authentication required", "denied:", "authorization failed", "401", "403 forbidden", "insufficient_scope"}},
 	{unreachable, []string{"connection refused", "no such host", "timeout", "temporary failure in name resolution", "server misbehaving", "network is unreachable",
-		"no route to host", "connection reset", "eof", "x509:", "tls:", "http response to https client", "deadline exceeded", "bad gateway", "service unavailable", "internal server error"}},
+		"no route to host", "connection reset", "eof", "x509:", "tls:", "http response to https client", "deadline exceeded", "bad gateway", "service unavailable", "internal server error", "failed size validation"}},
 	{noRepository, []string{"404 not found", "not found"}},
 }
 
