@@ -14,7 +14,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/distribution/reference"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -90,20 +89,36 @@ func (t *tree) checkOut(ctx context.Context, folder string) error {
 	}
 	var all []*node
 	t.root.files(func(n *node) { all = append(all, n) })
-	if err := os.Mkdir(folder, 0o755); err != nil {
+	made := map[string]bool{}
+	if err := makeFolders(folder, ".", made); err != nil {
 		return err
 	}
 	for _, n := range all {
 		if !filepath.IsLocal(filepath.FromSlash(n.Path)) {
 			return store.Problemf(store.CodeFailed, "the commit has a file %q, which leaves the repository", n.Path)
 		}
-		if err := os.MkdirAll(filepath.Join(folder, filepath.FromSlash(path.Dir(n.Path))), 0o755); err != nil {
+		if err := makeFolders(folder, path.Dir(n.Path), made); err != nil {
 			return err
 		}
 	}
 	return parallel(ctx, len(all), func(i int) error {
 		return t.write(all[i], filepath.Join(folder, filepath.FromSlash(all[i].Path)))
 	})
+}
+
+// makeFolders makes a folder of the checkout and those above it, open to whoever a container runs as.
+func makeFolders(top, name string, made map[string]bool) error {
+	if made[name] {
+		return nil
+	}
+	if name != "." {
+		if err := makeFolders(top, path.Dir(name), made); err != nil {
+			return err
+		}
+	}
+	made[name] = true
+	folder := filepath.Join(top, filepath.FromSlash(name))
+	return errors.Join(os.Mkdir(folder, 0o755), os.Chmod(folder, 0o755)) // the umask may have taken something away
 }
 
 // write makes one file by its git mode.
@@ -128,7 +143,7 @@ func (t *tree) write(n *node, to string) error {
 	if err == nil && written != n.Size {
 		err = fmt.Errorf("read %s of the commit: %d bytes in place of %d", n.Path, written, n.Size)
 	}
-	return errors.Join(err, file.Chmod(mode), file.Close()) // the umask may have taken something away
+	return errors.Join(err, file.Chmod(mode), file.Close())
 }
 
 // writeLink makes a symlink that stays inside the commit. What it points to may be missing.
@@ -211,10 +226,8 @@ func (b *Builder) serviceImage(ctx context.Context, service store.StackService, 
 		return "", store.Problemf(store.CodeFailed, "service %s has neither an image nor a build", service.Name).
 			WithHint("write image: or build: in its part of the compose file")
 	}
-	named, err := reference.ParseDockerRef(service.Image)
-	if err != nil {
-		return "", store.Problemf(store.CodeFailed, "service %s: %q is not a reference to an image: %w", service.Name, service.Image, err).
-			WithHint("write it as docker pull takes it: postgres:16")
+	if _, err := parseReference(service.Image); err != nil {
+		return "", err
 	}
 	inspected, err := b.docker.ImageInspect(ctx, service.Image)
 	if err == nil && !service.Pull {
@@ -224,7 +237,7 @@ func (b *Builder) serviceImage(ctx context.Context, service store.StackService, 
 		return "", b.engineProblem("look for image "+service.Image, err)
 	}
 	log("get " + service.Image + " for " + service.Name)
-	if err := b.pullStackImage(ctx, named, log); err != nil {
+	if err := b.pull(ctx, service.Image, log); err != nil {
 		return "", err
 	}
 	if inspected, err = b.docker.ImageInspect(ctx, service.Image); err != nil {

@@ -1,12 +1,14 @@
 package builder
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/shipgate/shipgate/store"
@@ -55,7 +57,9 @@ func TestStackIsBuilt(t *testing.T) {
 		"app/Dockerfile": "FROM " + base + " AS final\nARG WHO\nRUN echo $WHO >/who\nEXPOSE 8080\n" +
 			"FROM " + base + " AS other\nRUN false\n",
 	}
+	umask := syscall.Umask(0o077) // what a container mounts is open to whoever it runs as all the same
 	artefact, log, err := l.build(t, snapshot, &store.ComposeConfig{})
+	syscall.Umask(umask)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, log)
 	}
@@ -107,7 +111,9 @@ func present(t *testing.T, l *lab, stack string, wanted bool) {
 // A build that is repeated after a crash takes the place of the first, and what the crash left goes.
 func TestStackIsBuiltAgain(t *testing.T) {
 	l := newEngineLab(t)
-	stackLab(t, l, store.StackPlan{Routed: "web", Port: 9090, Services: []store.StackService{{Name: "web", Image: l.base(t)}}})
+	stackLab(t, l, store.StackPlan{Routed: "web", Port: 9090, Services: []store.StackService{
+		{Name: "web", Build: &store.StackBuild{Context: ".", Text: "FROM " + l.base(t) + "\nEXPOSE 8080\n"}},
+	}})
 	build := func(content string) store.Artefact {
 		artefact, log, err := l.buildUnder(t.Context(), 7, commit{"compose.yaml": "services: {}", "new": content}, &store.ComposeConfig{}, nil)
 		if err != nil {
@@ -141,6 +147,7 @@ func TestStackRefusals(t *testing.T) {
 		changes commit
 		plan    store.StackPlan
 		says    string
+		code    store.Code // default failed
 	}{
 		"symlink out":            {changes: commit{"out": file{store.ModeSymlink, "../../etc"}}, says: "out"},
 		"absolute symlink":       {changes: commit{"out": file{store.ModeSymlink, "/etc/passwd"}}, says: "out"},
@@ -149,17 +156,18 @@ func TestStackRefusals(t *testing.T) {
 		"submodule":              {changes: commit{"module": file{store.ModeSubmodule, "x"}}, says: "module"},
 		"large file": {changes: commit{".gitattributes": "*.bin filter=lfs\n",
 			"big.bin": "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"}, says: "big.bin"},
-		"a path out":       {changes: commit{"../escaped": "x"}, says: "escaped"},
-		"no image":         {plan: store.StackPlan{Routed: "web", Services: []store.StackService{{Name: "web"}}}, says: "neither an image nor a build"},
-		"not a reference":  {plan: store.StackPlan{Routed: "web", Services: []store.StackService{{Name: "web", Image: "No Such"}}}, says: "No Such"},
-		"image is nowhere": {plan: store.StackPlan{Routed: "web", Services: []store.StackService{{Name: "web", Image: "127.0.0.1:1/none:1"}}}, says: "neither local nor pullable"},
+		"a path out":      {changes: commit{"../escaped": "x"}, says: "escaped"},
+		"no image":        {plan: store.StackPlan{Routed: "web", Services: []store.StackService{{Name: "web"}}}, says: "neither an image nor a build"},
+		"not a reference": {plan: store.StackPlan{Routed: "web", Services: []store.StackService{{Name: "web", Image: "No Such"}}}, says: "No Such"},
+		"registry is away": {plan: store.StackPlan{Routed: "web", Services: []store.StackService{{Name: "web", Image: "127.0.0.1:1/none:1"}}},
+			says: "127.0.0.1:1/none:1", code: store.CodeErrored},
 		"no such context": {plan: store.StackPlan{Routed: "web", Services: []store.StackService{
 			{Name: "web", Build: &store.StackBuild{Context: "nowhere"}}}}, says: "nowhere"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := stackLab(t, newEngineLab(t), test.plan)
 			_, _, err := l.build(t, commit{"compose.yaml": "services: {}"}.with(test.changes), &store.ComposeConfig{})
-			if p := problem(t, err, store.CodeFailed); !strings.Contains(p.Message, test.says) {
+			if p := problem(t, err, cmp.Or(test.code, store.CodeFailed)); !strings.Contains(p.Message, test.says) {
 				t.Errorf("%q does not say %q", p.Message, test.says)
 			}
 			if left, err := filepath.Glob(filepath.Join(l.stacksDir, l.app, "*")); err != nil || len(left) > 0 {

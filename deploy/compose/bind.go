@@ -159,7 +159,7 @@ func link(from, to string) error {
 		at := filepath.Join(to, relative)
 		switch {
 		case entry.IsDir():
-			return os.Mkdir(at, 0o755)
+			return errors.Join(os.Mkdir(at, 0o755), os.Chmod(at, 0o755))
 		case entry.Type()&fs.ModeSymlink != 0:
 			target, err := os.Readlink(path)
 			if err != nil {
