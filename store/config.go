@@ -176,9 +176,12 @@ func (c *SharedConfig) validateShared() error {
 	if c.OnPush != "" && c.OnPush != "cancel" {
 		return fmt.Errorf("on_push %q is unknown: leave it out or use cancel", c.OnPush)
 	}
-	for _, window := range []Duration{c.Liveness, c.Drain, c.Hold, c.StopGrace} {
-		if window < 0 || time.Duration(window) > time.Hour {
-			return fmt.Errorf("%s is out of range: use 0s to 1h", time.Duration(window))
+	for _, window := range []struct {
+		key string
+		Duration
+	}{{"liveness", c.Liveness}, {"drain", c.Drain}, {"hold", c.Hold}, {"stop_grace", c.StopGrace}} {
+		if lasts := time.Duration(window.Duration); lasts < 0 || lasts > time.Hour {
+			return fmt.Errorf("%s %s is out of range: use 0s to 1h", window.key, lasts)
 		}
 	}
 	for i, volume := range c.Volumes {

@@ -14,8 +14,8 @@ var sources = []Source{SourceDockerfile, SourceStatic, SourceImage, SourceCompos
 func TestConfigsThatAreTaken(t *testing.T) {
 	shared := `"repo_owner":"octo-org","repo_name":"hello.js","branch":"main","on_push":"cancel","paths":["web/**","!web/docs/**","*.{js,ts}"],"public_logs":true,"github_deployment":true,"environment":"staging, EU","port":65535,
 		"healthcheck":{"path":"/healthz?full=1","status":204,"successes":3,"timeout":"1m","host":"example.com"},
-		"liveness":"3s","drain":"1h","hold":"5s","stop_grace":"500ms",
-		"volumes":[{"name":"data.v-1_a","path":"/var/lib/data"}],"resources":{"memory":"512m","cpus":0.5,"pids":100}`
+		"liveness":"3s","drain":"1h","hold":"5s","stop_grace":"500ms"`
+	container := `"volumes":[{"name":"data.v-1_a","path":"/var/lib/data"}],"resources":{"memory":"512m","cpus":0.5,"pids":100},"stop_signal":"SIGINT","replicas":1,"rollback":{"warm":"10m"}`
 	for source, blobs := range map[Source][]string{
 		SourceDockerfile: {``, ` `, `null`, `{}`, `{"context":".","dockerfile":"deploy/Dockerfile","target":"prod","build_args":{"A":"1"},"build_secrets":["TOKEN"]}`, `{"context":"a/../b"}`},
 		SourceStatic: {``, `{"mode":"static","publish_dir":"public","spa":true,"clean_urls":true}`, `{"mode":"deno","entrypoint":"main.ts","storage_enabled":true}`,
@@ -23,7 +23,11 @@ func TestConfigsThatAreTaken(t *testing.T) {
 		SourceImage:   {`{"image":"example.com/app:1"}`},
 		SourceCompose: {``, `{"file":"compose.yaml","service":"web"}`},
 	} {
-		for _, blob := range append(blobs, blobOf(source, shared)) {
+		all := blobOf(source, shared, container)
+		if source == SourceCompose { // these are said in the compose file
+			all = blobOf(source, shared)
+		}
+		for _, blob := range append(blobs, all) {
 			config, err := DecodeConfig(source, []byte(blob))
 			if err != nil {
 				t.Errorf("%s %s: %v", source, blob, err)
@@ -35,9 +39,11 @@ func TestConfigsThatAreTaken(t *testing.T) {
 				t.Errorf("%s %s became\n%s", source, encoded, second)
 			}
 		}
-		c := must[Config](t)(DecodeConfig(source, []byte(blobOf(source, shared)))).Shared()
-		if c.Port != 65535 || c.Healthcheck.Timeout.Or(0) != time.Minute || c.Drain.Or(0) != time.Hour || c.StopGrace.Or(0) != 500*time.Millisecond ||
-			c.Resources.Memory != 512<<20 || c.Volumes[0].Path != "/var/lib/data" || c.RepoName != "hello.js" {
+		c := must[Config](t)(DecodeConfig(source, []byte(all))).Shared()
+		if c.Port != 65535 || c.Healthcheck.Timeout.Or(0) != time.Minute || c.Drain.Or(0) != time.Hour || c.StopGrace.Or(0) != 500*time.Millisecond || c.RepoName != "hello.js" {
+			t.Errorf("%s: decoded %+v", source, c)
+		}
+		if source != SourceCompose && (c.Resources.Memory != 512<<20 || c.Volumes[0].Path != "/var/lib/data" || c.StopSignal != "SIGINT" || c.Rollback.Warm.Or(0) != 10*time.Minute) {
 			t.Errorf("%s: decoded %+v", source, c)
 		}
 	}
@@ -47,7 +53,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 	everywhere := map[string]string{ // field: what the message says
 		`"prot":1`: `unknown field "prot"`, `"port":-1`: "1 to 65535", `"port":65536`: "1 to 65535", `"port":"80"`: "port", `"port":1.5`: "port",
 		`"repo_owner":"a"`: "go together", `"repo_name":"a"`: "go together", `"repo_owner":"a/b","repo_name":"c"`: "not a repository", `"repo_owner":"a","repo_name":"b c"`: "not a repository",
-		`"branch":"../../x"`: "not a branch name", `"branch":"-f"`: "not a branch name", `"on_push":"queue"`: "use cancel", `"liveness":"-1s"`: "0s to 1h", `"drain":"61m"`: "0s to 1h", `"hold":"2h"`: "0s to 1h", `"stop_grace":"-1ns"`: "0s to 1h",
+		`"branch":"../../x"`: "not a branch name", `"branch":"-f"`: "not a branch name", `"on_push":"queue"`: "use cancel", `"liveness":"-1s"`: "liveness -1s is out of range: use 0s to 1h", `"drain":"61m"`: "drain 1h1m0s is out of range: use 0s to 1h", `"hold":"2h"`: "hold 2h0m0s is out of range: use 0s to 1h", `"stop_grace":"-1ns"`: "stop_grace -1ns is out of range: use 0s to 1h",
 		`"paths":[""]`: "pattern", `"paths":["!"]`: "pattern", `"paths":["/etc/**"]`: "pattern", `"paths":["../x"]`: "pattern", `"paths":["a[b"]`: "pattern", `"paths":["web/{a"]`: "pattern", `"paths":["a/../../b"]`: "pattern", `"environment":"a\nb"`: "environment",
 		`"hold":30`: `"30s"`, `"hold":"30"`: `"30s"`, `"hold":"soon"`: `"30s"`, `"hold":""`: `"30s"`,
 		`"healthcheck":{}`: "start with /", `"healthcheck":{"path":"healthz"}`: "start with /", `"healthcheck":{"path":"/a b"}`: "blanks", `"healthcheck":{"path":"/a\nb"}`: "blanks", `"healthcheck":{"path":"/a\tb"}`: "blanks",
@@ -64,7 +70,7 @@ func TestConfigsThatAreRefused(t *testing.T) {
 			`{"dockerfile":"a\\b"}`: "leaves", `{"image":"a"}`: "image", `{"build_args":["A"]}`: "build_args"},
 		SourceStatic: {`{"mode":"php"}`: "static or deno", `{"publish_dir":"/srv"}`: "publish_dir", `{"publish_dir":"../.."}`: "publish_dir", `{"entrypoint":"../main.ts"}`: "entrypoint",
 			`{"build":{"image":"a","command":"b","output":"../c"}}`: "build output", `{"build":{"command":"b","output":"c"}}`: "image, command and output"},
-		SourceImage:   {``: "image is missing", `{}`: "image is missing", `{"image":" "}`: "image is missing"},
+		SourceImage:   {``: "image is missing", `{}`: "image is missing", `{"image":" "}`: "not a reference"},
 		SourceCompose: {`{"file":"/etc/compose.yaml"}`: "file", `{"file":"../compose.yaml"}`: "file", `{"image":"a"}`: "image"},
 	}
 	for _, source := range sources {

@@ -1,6 +1,9 @@
 package store
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Verdict is the one answer of a Deployment; empty while it runs.
 type Verdict string
@@ -63,6 +66,9 @@ type Deployment struct {
 
 // ShortSHA is the commit as people read it.
 func (d Deployment) ShortSHA() string { return d.SHA[:min(7, len(d.SHA))] }
+
+// Title names what is deployed as people read it: the commit with its subject, or the image.
+func (d Deployment) Title() string { return strings.TrimSpace(d.ShortSHA() + " " + d.Subject) }
 
 // Release is an immutable, deployable result.
 type Release struct {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -47,9 +49,9 @@ type RepoBuild struct {
 
 // RepoResources limits the container. What is left out is as the app's config says.
 type RepoResources struct {
-	Memory json.RawMessage `json:"memory,omitempty"` // as Bytes are written
-	CPUs   float64         `json:"cpus,omitempty"`
-	PIDs   int64           `json:"pids,omitempty"`
+	Memory Bytes   `json:"memory,omitempty"`
+	CPUs   float64 `json:"cpus,omitempty"`
+	PIDs   int64   `json:"pids,omitempty"`
 }
 
 // RepoStop says how the process is asked to end.
@@ -62,16 +64,16 @@ type RepoStop struct {
 // a failed Problem that says the line.
 func DecodeRepoFile(text []byte) (*RepoFile, error) {
 	if len(text) > maxRepoFile {
-		return nil, Problemf(CodeFailed, "%s has %d bytes: it may have %d", RepoFileName, len(text), maxRepoFile)
+		return nil, refusedRepoFile(fmt.Errorf("it has %d bytes, and may have %d", len(text), maxRepoFile))
 	}
 	var documents []yaml.Node
 	if err := yaml.Load(text, &documents, yaml.WithAllDocuments()); err != nil {
-		return nil, Problemf(CodeFailed, "%s: %w", RepoFileName, err)
+		return nil, refusedRepoFile(err)
 	}
 	file := &RepoFile{}
 	switch {
 	case len(documents) > 1:
-		return nil, Problemf(CodeFailed, "%s has more than one YAML document", RepoFileName)
+		return nil, refusedRepoFile(errors.New("there is more than one YAML document"))
 	case len(documents) == 0 || len(documents[0].Content) == 0:
 		return file, nil
 	}
@@ -84,9 +86,13 @@ func DecodeRepoFile(text []byte) (*RepoFile, error) {
 		err = readNode(top, reflect.ValueOf(file).Elem(), "")
 	}
 	if err != nil {
-		return nil, Problemf(CodeFailed, "%s: %w", RepoFileName, err)
+		return nil, refusedRepoFile(err)
 	}
 	return file, nil
+}
+
+func refusedRepoFile(err error) *Problem {
+	return Problemf(CodeFailed, "%s: %w", RepoFileName, err).WithHint("correct it, and then: git commit %s", RepoFileName)
 }
 
 // plainYAML refuses what makes a small file mean a large one, and keys that are said twice.
@@ -155,7 +161,7 @@ func readValue(node *yaml.Node, into reflect.Value, where string) error {
 
 func fieldOf(object reflect.Value, key string) (field reflect.Value, names []string) {
 	for i := range object.NumField() {
-		name, _, _ := strings.Cut(object.Type().Field(i).Tag.Get("json"), ",")
+		name := keyOf(object.Type().Field(i))
 		if name == key {
 			return object.Field(i), nil
 		}
@@ -164,30 +170,60 @@ func fieldOf(object reflect.Value, key string) (field reflect.Value, names []str
 	return reflect.Value{}, names
 }
 
+func keyOf(field reflect.StructField) string {
+	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+	return name
+}
+
 // Over gives an app's config with what the file says in place of what the blob says, decoded and as a blob. What the
-// source has no use for, and what makes no sense together, is a failed Problem.
+// source has no use for, and what makes no sense together, is a failed Problem that names the key.
 func (f *RepoFile) Over(source Source, blob []byte) (config Config, merged []byte, err error) {
+	if _, err = f.config(source); err != nil {
+		return nil, nil, refusedRepoFile(err)
+	}
+	if config, merged, err = f.over(source, blob); err == nil {
+		return config, merged, nil
+	}
+	if _, _, own := new(RepoFile).over(source, blob); own != nil { // it is not the file's doing
+		return nil, nil, Problemf(CodeUsage, "%w", own)
+	}
+	return nil, nil, refusedRepoFile(f.named(source, blob, err))
+}
+
+func (f *RepoFile) over(source Source, blob []byte) (config Config, merged []byte, err error) {
 	all := map[string]any{}
 	if len(bytes.TrimSpace(blob)) > 0 {
-		if err := json.Unmarshal(blob, &all); err != nil {
-			return nil, nil, Problemf(CodeUsage, "%s config: %w", source, err)
-		}
-		if all == nil {
-			all = map[string]any{}
-		}
-	}
-	said, err := f.config(source)
-	if err == nil {
-		overlay(all, said)
-		merged, err = json.Marshal(all)
-	}
-	if err == nil {
-		config, err = DecodeConfig(source, merged)
+		err = json.Unmarshal(blob, &all)
 	}
 	if err != nil {
-		return nil, nil, Problemf(CodeFailed, "%s: %w", RepoFileName, err).WithHint("git show HEAD:%s", RepoFileName)
+		return nil, nil, fmt.Errorf("%s config: %w", source, err)
 	}
-	return config, merged, nil
+	said, err := f.config(source)
+	if err != nil {
+		return nil, nil, err
+	}
+	if all == nil { // the blob is null
+		all = said
+	}
+	overlay(all, said)
+	if merged, err = json.Marshal(all); err != nil {
+		return nil, nil, fmt.Errorf("write as config: %w", err)
+	}
+	config, err = DecodeConfig(source, merged)
+	return config, merged, err
+}
+
+// named finds the key that is refused although it stands alone.
+func (f *RepoFile) named(source Source, blob []byte, refusal error) error {
+	whole := reflect.ValueOf(f).Elem()
+	for i := range whole.NumField() {
+		alone := &RepoFile{}
+		reflect.ValueOf(alone).Elem().Field(i).Set(whole.Field(i))
+		if _, _, err := alone.over(source, blob); err != nil {
+			return fmt.Errorf("%s: %w", keyOf(whole.Type().Field(i)), err)
+		}
+	}
+	return refusal
 }
 
 // overlay sets keys, and those inside build and resources one by one; a healthcheck is said as a whole.
@@ -203,6 +239,13 @@ func overlay(all, said map[string]any) {
 	}
 }
 
+// keysOfSources are the keys that not every source has a use for.
+var keysOfSources = map[string][]Source{
+	"build": {SourceDockerfile, SourceStatic}, "publish_dir": {SourceStatic}, "spa": {SourceStatic}, "clean_urls": {SourceStatic},
+	"build.context": {SourceDockerfile}, "build.dockerfile": {SourceDockerfile}, "build.target": {SourceDockerfile}, "build.args": {SourceDockerfile},
+	"build.image": {SourceStatic}, "build.command": {SourceStatic}, "build.output": {SourceStatic}, "build.cache": {SourceStatic},
+}
+
 // config writes the file in the names of the source's config.
 func (f *RepoFile) config(source Source) (map[string]any, error) {
 	text, err := json.Marshal(f)
@@ -213,6 +256,9 @@ func (f *RepoFile) config(source Source) (map[string]any, error) {
 	if err := json.Unmarshal(text, &said); err != nil {
 		return nil, fmt.Errorf("read as config: %w", err)
 	}
+	if err := checkUse(said, source, ""); err != nil {
+		return nil, err
+	}
 	rename(said, said, "health", "healthcheck")
 	rename(said, said, "strategy", "deploy_strategy")
 	if stop, ok := said["stop"].(map[string]any); ok {
@@ -220,18 +266,27 @@ func (f *RepoFile) config(source Source) (map[string]any, error) {
 		rename(said, stop, "signal", "stop_signal")
 		rename(said, stop, "grace", "stop_grace")
 	}
-	build, builds := said["build"].(map[string]any)
-	if source == SourceDockerfile && builds {
+	if build, ok := said["build"].(map[string]any); ok && source == SourceDockerfile {
 		delete(said, "build")
 		rename(build, build, "args", "build_args")
-		for key, value := range build {
-			if key == "image" || key == "command" || key == "output" || key == "cache" {
-				return nil, fmt.Errorf("build.%s belongs to source static", key)
-			}
-			said[key] = value
-		}
+		maps.Copy(said, build)
 	}
 	return said, nil
+}
+
+// checkUse refuses keys that the source has no use for.
+func checkUse(said map[string]any, source Source, where string) error {
+	for _, key := range slices.Sorted(maps.Keys(said)) {
+		if of, limited := keysOfSources[where+key]; limited && !slices.Contains(of, source) {
+			return fmt.Errorf("%s%s is of no use to source %s", where, key, source)
+		}
+		if inner, ok := said[key].(map[string]any); ok && where == "" {
+			if err := checkUse(inner, source, key+"."); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func rename(into, from map[string]any, old, name string) {
