@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -53,23 +54,11 @@ func (s *server) createApp(c echo.Context) error {
 		return err
 	}
 	app := store.App{Name: request.Name, Source: request.Source, Hosts: request.Hosts, Config: request.Config}
-	if err := supported(app); err != nil {
-		return err
-	}
 	created, err := s.Store.CreateApp(c.Request().Context(), app)
 	if err != nil {
 		return err
 	}
 	return s.answerApp(c, http.StatusCreated, created)
-}
-
-// supported refuses early what this version cannot build yet.
-func supported(app store.App) error {
-	if app.Source == store.SourceImage || app.Source == store.SourceCompose {
-		return store.Problemf(store.CodeUsage, "source %s is not supported by this version", app.Source).
-			WithHint("use --source dockerfile or --source static")
-	}
-	return nil
 }
 
 func (s *server) answerApp(c echo.Context, status int, app store.App) error {
@@ -178,11 +167,39 @@ func (s *server) planApp(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	config, err := store.DecodeConfig(app.Source, app.Config)
+	config, err := s.configOf(c.Request().Context(), app)
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, store.PlanOf(config))
+}
+
+// configOf is what the commit of the deploy branch would be deployed with: its shipgate.yaml has a say.
+func (s *server) configOf(ctx context.Context, app store.App) (store.Config, error) {
+	if app.Source == store.SourceImage {
+		return store.DecodeConfig(app.Source, app.Config)
+	}
+	text, found, err := s.repoFile(ctx, app)
+	if err != nil {
+		return nil, err
+	}
+	if !found {
+		return store.DecodeConfig(app.Source, app.Config)
+	}
+	file, err := store.DecodeRepoFile(text)
+	if err != nil {
+		return nil, err
+	}
+	config, _, err := file.Over(app.Source, app.Config)
+	return config, err
+}
+
+func (s *server) repoFile(ctx context.Context, app store.App) (text []byte, found bool, err error) {
+	_, tip, err := s.Repositories.DeployBranch(ctx, app)
+	if err != nil || tip == "" {
+		return nil, false, err
+	}
+	return s.Repositories.File(ctx, app.Name, tip, store.RepoFileName)
 }
 
 // envJSON is one variable; its value is only there when it was asked for.

@@ -48,7 +48,8 @@ func number(c echo.Context, name string, fallback, most int) (int, error) {
 	return value, nil
 }
 
-// deploymentRequest names one of its fields, or none for the commit of the deploy branch.
+// deploymentRequest names one of its fields, or none for the commit of the deploy branch or the image of the config. With
+// an image, the sha only says which commit it was made from.
 type deploymentRequest struct {
 	Ref        string `json:"ref"`
 	SHA        string `json:"sha"`
@@ -58,7 +59,7 @@ type deploymentRequest struct {
 
 func (r deploymentRequest) validate() error {
 	named := 0
-	for _, given := range []bool{r.Ref != "", r.SHA != "", r.Image != "", r.RollbackTo != nil} {
+	for _, given := range []bool{r.Ref != "", r.SHA != "" && r.Image == "", r.Image != "", r.RollbackTo != nil} {
 		if given {
 			named++
 		}
@@ -103,14 +104,16 @@ func (s *server) deploy(c echo.Context, app store.App, request deploymentRequest
 	switch {
 	case len(key) > longestKey:
 		return store.Deployment{}, store.Problemf(store.CodeUsage, "the Idempotency-Key is longer than %d bytes", longestKey)
-	case request.Image != "":
-		return store.Deployment{}, store.Problemf(store.CodeUsage, "%s is built from its repository, not from an image", app.Name).
-			WithHint("shipgate deploy %s --ref REF", app.Name)
 	case request.RollbackTo != nil && key != "": // better refused than done twice
 		return store.Deployment{}, store.Problemf(store.CodeUsage, "a rollback takes no Idempotency-Key").
 			WithHint("shipgate rollback %s --to DEPLOYMENT", app.Name)
 	case request.RollbackTo != nil:
 		return s.Runner.Rollback(ctx, app.Name, *request.RollbackTo)
+	case app.Source == store.SourceImage:
+		return s.deployImage(ctx, app, request, key)
+	case request.Image != "":
+		return store.Deployment{}, store.Problemf(store.CodeUsage, "%s is built from its repository, not from an image", app.Name).
+			WithHint("shipgate deploy %s --ref REF", app.Name)
 	}
 	return s.deployCommit(ctx, app, cmp.Or(request.SHA, request.Ref), key)
 }
@@ -132,6 +135,25 @@ func (s *server) deployCommit(ctx context.Context, app store.App, ref, key strin
 	return s.Store.Enqueue(ctx, store.NewDeployment{
 		App: app.Name, Trigger: store.TriggerAPI, SHA: sha, Ref: branch, Subject: subject, IdempotencyKey: key,
 		Updates: []store.RefUpdate{{Name: branch, Old: tip, New: sha}},
+	})
+}
+
+// deployImage deploys an image: the one that was named, or what the config's reference means now.
+func (s *server) deployImage(ctx context.Context, app store.App, request deploymentRequest, key string) (store.Deployment, error) {
+	if request.Ref != "" || (request.SHA != "" && request.Image == "") {
+		return store.Deployment{}, store.Problemf(store.CodeUsage, "%s runs an image, not a commit", app.Name).
+			WithHint("shipgate deploy %s --image REFERENCE", app.Name)
+	}
+	config, err := store.DecodeConfig(app.Source, app.Config)
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	image := cmp.Or(request.Image, config.(*store.ImageConfig).Image)
+	if err := store.ValidateImage(image); err != nil {
+		return store.Deployment{}, err
+	}
+	return s.Store.Enqueue(ctx, store.NewDeployment{
+		App: app.Name, Trigger: store.TriggerAPI, SHA: request.SHA, Subject: image, Image: image, IdempotencyKey: key,
 	})
 }
 

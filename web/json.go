@@ -51,12 +51,24 @@ func (s *server) urlOf(app store.App) string {
 type deploymentJSON struct {
 	store.Deployment
 	URL    string        `json:"url"`
+	Digest string        `json:"digest,omitempty"` // source image: what the reference meant; only where one deployment is asked for
 	Events []store.Event `json:"events,omitempty"` // only where one deployment is asked for: its steps and its last lines
 }
 
 func (s *server) deploymentJSON(ctx context.Context, d store.Deployment) (deploymentJSON, error) {
 	app, err := s.Store.App(ctx, d.App)
-	return deploymentJSON{Deployment: d, URL: s.urlOf(app)}, err
+	if err != nil {
+		return deploymentJSON{}, err
+	}
+	shown := deploymentJSON{Deployment: d, URL: s.urlOf(app)}
+	if d.Release != 0 {
+		release, err := s.Store.Release(ctx, d.Release)
+		if err != nil {
+			return deploymentJSON{}, err
+		}
+		shown.Digest = release.Artefact.Digest
+	}
+	return shown, nil
 }
 
 // decode reads the one JSON value of a body; unknown fields are errors. An empty body says nothing, which is allowed.

@@ -43,6 +43,7 @@ type lab struct {
 	end      context.CancelFunc // of the server's lifetime
 	close    func()             // ends the server and waits for its handlers
 
+	collect   func(ctx context.Context, dry bool) ([]store.Garbage, error)
 	logs      func(ctx context.Context, container string, tail int, follow bool, write func(string)) error
 	forgotten []string
 }
@@ -62,6 +63,7 @@ func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 	l.runner = &fakeRunner{store: opened}
 	l.git = &fakeRepositories{commits: map[string]string{"main": firstCommit, "feature": secondCommit, secondCommit: secondCommit}, tip: firstCommit}
 	l.github = &fakeGitHub{}
+	l.collect = func(context.Context, bool) ([]store.Garbage, error) { return nil, nil }
 	l.admin = l.token(store.Token{Name: "test", Scope: "admin"})
 	server := httptest.NewServer(New(Options{
 		Store: opened, Runner: l.runner, Repositories: l.git, GitHub: l.github, BaseURL: func() string { return l.base }, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
@@ -78,7 +80,8 @@ func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 			l.forgotten = append(l.forgotten, app)
 			return nil
 		},
-		URL: func(host string) string { return "http://" + host }, Logger: slog.New(slog.NewTextHandler(l.log, nil)),
+		Collect: func(ctx context.Context, dry bool) ([]store.Garbage, error) { return l.collect(ctx, dry) },
+		URL:     func(host string) string { return "http://" + host }, Logger: slog.New(slog.NewTextHandler(l.log, nil)),
 	}))
 	l.close = sync.OnceFunc(func() { end(); server.Close() })
 	t.Cleanup(l.close)
@@ -327,6 +330,7 @@ func (r *fakeRunner) Destroy(_ context.Context, app string) error {
 // fakeRepositories knows commits by the names they go by.
 type fakeRepositories struct {
 	commits   map[string]string
+	files     map[string]string // by commit and name
 	tip       string
 	destroyed []string
 	fault     error
@@ -352,8 +356,9 @@ func (g *fakeRepositories) Resolve(ctx context.Context, app, ref string) (string
 	return "", "", store.Problemf(store.CodeNotFound, "%s has no branch, tag or commit %q", app, ref)
 }
 
-func (g *fakeRepositories) File(context.Context, string, string, string) ([]byte, bool, error) {
-	return nil, false, nil
+func (g *fakeRepositories) File(_ context.Context, _, sha, name string) ([]byte, bool, error) {
+	content, found := g.files[sha+"/"+name]
+	return []byte(content), found, nil
 }
 
 func (g *fakeRepositories) DeployBranch(context.Context, store.App) (string, string, error) {

@@ -28,6 +28,8 @@ type Repositories interface {
 	// Resolve finds the commit of a branch, tag or commit id; "" is the deploy branch.
 	Resolve(ctx context.Context, app, ref string) (sha, subject string, err error)
 	DeployBranch(ctx context.Context, app store.App) (name, sha string, err error)
+	// File reads a file at the top of a commit; false when there is none.
+	File(ctx context.Context, app, sha, name string) (content []byte, found bool, err error)
 	Destroy(ctx context.Context, app string) error
 }
 
@@ -59,7 +61,8 @@ type Options struct {
 	GitHub       GitHub
 	Logs         Logs
 	Doctor       func(ctx context.Context) Report
-	Destroyed    func(ctx context.Context, app string, withData bool) error // removes artefacts, and volumes with the data
+	Destroyed    func(ctx context.Context, app string, withData bool) error   // removes artefacts, and volumes with the data
+	Collect      func(ctx context.Context, dry bool) ([]store.Garbage, error) // removes, or dry only lists, what nothing needs
 	URL          func(host string) string
 	BaseURL      func() string   // the public address of this server, without a slash at the end
 	Lifetime     context.Context // ends when the server stops, and with it the streams, which may have no end of their own
@@ -96,6 +99,7 @@ func (s *server) router() *echo.Echo {
 	router.GET("/readyz", s.ready)
 	router.GET("/metrics", s.metricsHandler(), s.allow("read"))
 	router.GET("/api/v1/openapi.json", openAPI)
+	router.GET("/schema/shipgate.json", repoFileSchema)
 	s.routeAPI(router.Group("/api/v1"))
 	s.routePages(router)
 	return router
@@ -139,6 +143,10 @@ func (s *server) routeAPI(api *echo.Group) {
 	api.DELETE("/github", s.disconnectGitHub, s.allow("admin"))
 	api.POST("/github/setup", s.beginSetup, s.allow("admin"))
 	api.GET("/github/deliveries", s.listDeliveries, s.allow("admin"))
+	api.GET("/registries", s.listRegistries, s.allow("admin"))
+	api.PUT("/registries/:host", s.setRegistry, s.allow("admin"))
+	api.DELETE("/registries/:host", s.removeRegistry, s.allow("admin"))
+	api.POST("/gc", s.collect, s.allow("admin"))
 	api.GET("/doctor", s.diagnose, s.allow("admin"))
 }
 

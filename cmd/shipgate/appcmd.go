@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -52,17 +53,31 @@ func (c *cli) appCreateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := preferBlueGreen(store.Source(source), config); err != nil {
+			chosen := choice{source: store.Source(source)}
+			if source == "" {
+				if chosen, err = chooseSource(command, "."); err != nil {
+					return err
+				}
+			}
+			maps.Copy(config, withoutKeys(chosen.config, config))
+			if err := preferBlueGreen(chosen.source, config); err != nil {
 				return err
 			}
-			body := map[string]any{"name": args[0], "source": source, "hosts": flags.hosts, "config": config}
-			return c.createApp(command, body, withoutToken)
+			body := map[string]any{"name": args[0], "source": chosen.source, "hosts": flags.hosts, "config": config}
+			return c.createApp(command, body, chosen.why, withoutToken)
 		},
 	}
 	flags.add(command)
-	command.Flags().StringVar(&source, "source", "dockerfile", "dockerfile or static")
+	command.Flags().StringVar(&source, "source", "", "dockerfile, static, image or compose (default: what the files around here say)")
 	command.Flags().BoolVar(&withoutToken, "no-token", false, "do not make a deploy token for the remote")
 	return command
+}
+
+// withoutKeys gives the fields that the others do not have.
+func withoutKeys(fields, others map[string]any) map[string]any {
+	left := maps.Clone(fields)
+	maps.DeleteFunc(left, func(name string, _ any) bool { _, said := others[name]; return said })
+	return left
 }
 
 // preferBlueGreen writes blue-green into the config of a new app where it is possible and nothing else was said, so that
@@ -86,7 +101,7 @@ func preferBlueGreen(source store.Source, config map[string]any) error {
 	return nil
 }
 
-func (c *cli) createApp(command *cobra.Command, body map[string]any, withoutToken bool) error {
+func (c *cli) createApp(command *cobra.Command, body map[string]any, why string, withoutToken bool) error {
 	ctx := command.Context()
 	server, err := c.client()
 	if err != nil {
@@ -112,6 +127,13 @@ func (c *cli) createApp(command *cobra.Command, body map[string]any, withoutToke
 		Remote string `json:"remote,omitempty"`
 	}{app, remote}, func(w io.Writer) {
 		fmt.Fprintf(w, "%s created: %s, %s\n", app.Name, app.Source, app.Strategy)
+		if why != "" {
+			fmt.Fprintf(w, "source %s was chosen: %s\n", app.Source, why)
+		}
+		if app.Source == store.SourceImage {
+			fmt.Fprintf(w, "\nIt is deployed by\n  shipgate deploy %s\n", app.Name)
+			return
+		}
 		if repository := app.repository(); repository != "" {
 			fmt.Fprintf(w, "\nIt follows %s: the next push there deploys. What is there now is deployed by\n  shipgate deploy %s\n", repository, app.Name)
 		}
@@ -148,6 +170,9 @@ func (c *cli) appListCommand() *cobra.Command {
 func liveText(live *store.Live) string {
 	if live == nil {
 		return "never"
+	}
+	if live.SHA == "" {
+		return fmt.Sprintf("%d, %s", live.Deployment, when(live.Since))
 	}
 	return fmt.Sprintf("%d (%.7s), %s", live.Deployment, live.SHA, when(live.Since))
 }

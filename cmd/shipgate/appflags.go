@@ -22,6 +22,7 @@ type appFlags struct {
 	port                                                             int
 	healthTimeout                                                    time.Duration
 	cpus                                                             float64
+	source                                                           sourceFlags
 }
 
 func (f *appFlags) add(command *cobra.Command) {
@@ -45,6 +46,7 @@ func (f *appFlags) add(command *cobra.Command) {
 	flags.StringVar(&f.memory, "memory", "", "limit of the container, such as 512m")
 	flags.Float64Var(&f.cpus, "cpus", 0, "limit of the container, such as 1.5")
 	flags.StringArrayVar(&f.volumes, "volume", nil, "NAME:/PATH[:ro]; can be repeated")
+	f.source.add(command)
 	flags.StringVar(&f.file, "config-json", "", "the config as JSON from a file, or - for standard input; flags come on top")
 }
 
@@ -79,6 +81,7 @@ func (f *appFlags) config(command *cobra.Command, stdin io.Reader) (map[string]a
 		}
 		config["repo_owner"], config["repo_name"] = owner, name
 	}
+	f.source.put(command, config)
 	return config, f.lists(config)
 }
 

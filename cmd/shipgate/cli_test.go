@@ -225,7 +225,7 @@ func TestAppCreate(t *testing.T) {
 		"POST /api/v1/apps":   reply(201, map[string]any{"name": "hello", "source": "dockerfile", "strategy": "blue-green", "hosts": []string{"a.localhost"}}),
 		"POST /api/v1/tokens": reply(201, map[string]any{"secret": "sg_secret"}),
 	})
-	got := shipgate(t.Context(), f.env(), "", "app", "create", "hello", "--host", "a.localhost", "--health", "/up", "--health-timeout", "5s",
+	got := shipgate(t.Context(), f.env(), "", "app", "create", "hello", "--source", "dockerfile", "--host", "a.localhost", "--health", "/up", "--health-timeout", "5s",
 		"--port", "80", "--memory", "64m", "--cpus", "0.5", "--volume", "data:/data:ro", "--build-arg", "A=1=2", "--branch", "live", "--repo", "me/it")
 	if got.code != 0 || !strings.Contains(got.stdout, "git remote add shipgate http://x:sg_secret@"+strings.TrimPrefix(f.URL, "http://")+"/hello.git\n") {
 		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
@@ -257,7 +257,7 @@ func TestAppCreateChoosesTheStrategy(t *testing.T) {
 		{`{"deploy_strategy":"recreate"}`, "blue-green", []string{"--config-json", "-", "--strategy", "blue-green"}},
 	} {
 		f := newFakeServer(t, map[string]http.HandlerFunc{"POST /api/v1/apps": reply(201, map[string]any{"name": "hello"})})
-		got := shipgate(t.Context(), f.env(), test.stdin, append([]string{"app", "create", "hello", "--no-token"}, test.args...)...)
+		got := shipgate(t.Context(), f.env(), test.stdin, append([]string{"app", "create", "hello", "--source", "dockerfile", "--no-token"}, test.args...)...)
 		if got.code != 0 || len(f.asked) != 1 || !strings.Contains(f.asked[0], `"deploy_strategy":"`+test.strategy+`"`) {
 			t.Errorf("%s %q: exit %d, asked %q, %s", test.stdin, test.args, got.code, f.asked, got.stderr)
 		}

@@ -160,6 +160,7 @@ func problemOf(response *http.Response) error {
 type shownDeployment struct {
 	store.Deployment
 	URL    string        `json:"url"`
+	Digest string        `json:"digest,omitempty"`
 	Events []store.Event `json:"events,omitempty"`
 }
 

@@ -38,7 +38,7 @@ func (c *cli) deployCommand() *cobra.Command {
 	var ref, image string
 	var detach bool
 	command := &cobra.Command{
-		Use: "deploy APP", Short: "Deploy a commit that was pushed before", Args: cobra.ExactArgs(1),
+		Use: "deploy APP", Short: "Deploy a commit that was pushed before, or an image", Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			body := map[string]any{"ref": ref}
 			if ref != "" && image != "" {
@@ -84,7 +84,7 @@ func (c *cli) deploy(ctx context.Context, app string, body map[string]any, detac
 		return c.print(d, func(w io.Writer) { fmt.Fprintf(w, "deployment %d\n", d.ID) })
 	}
 	if !c.json {
-		fmt.Fprintf(c.stdout, "%s · %s %s · deployment %d\n", d.App, d.ShortSHA(), d.Subject, d.ID)
+		fmt.Fprintf(c.stdout, "%s · %s · deployment %d\n", d.App, d.Title(), d.ID)
 	}
 	ended, err := server.follow(ctx, d.ID, c.showLine)
 	if errors.Is(err, context.Canceled) {
@@ -163,9 +163,12 @@ func (c *cli) showCommand() *cobra.Command {
 func describe(w io.Writer, d shownDeployment) {
 	rows := [][]string{
 		{"deployment", fmt.Sprintf("%d of %s, asked for by %s", d.ID, d.App, d.Trigger)},
-		{"commit", d.ShortSHA() + " " + d.Subject},
+		{"commit", d.Title()},
 		{"strategy", fmt.Sprintf("%s: %s", d.Strategy, d.StrategyReason)},
 		{"verdict", standing(d.Deployment)},
+	}
+	if d.Digest != "" {
+		rows = append(rows, []string{"digest", d.Digest})
 	}
 	if d.Reason != "" {
 		rows = append(rows, []string{"reason", d.Reason})

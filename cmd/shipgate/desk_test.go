@@ -170,7 +170,7 @@ func TestUsageErrors(t *testing.T) {
 
 func TestExitCodesOfVerdicts(t *testing.T) {
 	d := newDesk(t)
-	d.must("app", "create", "hello", "--no-token")
+	d.must("app", "create", "hello", "--source", "dockerfile", "--no-token")
 	for verdict, want := range map[store.Verdict]int{
 		store.Failed: exitFailed, store.Errored: exitErrored, store.Cancelled: exitCancelled,
 	} {
@@ -206,7 +206,7 @@ func TestJSONShapes(t *testing.T) {
 			t.Errorf("%s: %s", line, got.stdout)
 		}
 	}
-	d.must("app", "create", "hello", "--host", "hello.localhost", "--no-token")
+	d.must("app", "create", "hello", "--source", "dockerfile", "--host", "hello.localhost", "--no-token")
 	for _, line := range []string{"deployments hello", "env hello"} {
 		if got := d.must(append(strings.Fields(line), "--json")...); strings.TrimSpace(got.stdout) != "[]" {
 			t.Errorf("%s: %s", line, got.stdout)
@@ -253,7 +253,7 @@ func TestFlagsBecomeConfig(t *testing.T) {
 		"--config-json - --cpus 2":                   `{"deploy_strategy":"blue-green","healthcheck":{"path":"/old","successes":3},"resources":{"cpus":2,"pids":9}}`,
 	} {
 		var app shownApp
-		got := d.must(append([]string{"app", "create", "hello", "--no-token", "--json"}, strings.Fields(flags)...)...)
+		got := d.must(append([]string{"app", "create", "hello", "--source", "dockerfile", "--no-token", "--json"}, strings.Fields(flags)...)...)
 		if err := json.Unmarshal([]byte(got.stdout), &app); err != nil {
 			t.Fatal(err)
 		}
@@ -279,7 +279,7 @@ func sameJSON(t *testing.T, one, other string) bool {
 // An update changes what was said, and nothing beside it.
 func TestUpdateKeepsTheRest(t *testing.T) {
 	d := newDesk(t)
-	d.must("app", "create", "hello", "--host", "hello.localhost", "--health", "/up", "--no-token")
+	d.must("app", "create", "hello", "--source", "dockerfile", "--host", "hello.localhost", "--health", "/up", "--no-token")
 	d.must("app", "update", "hello", "--health-timeout", "5s")
 	app, err := d.store.App(t.Context(), "hello")
 	want := `{"deploy_strategy":"blue-green","healthcheck":{"path":"/up","timeout":"5s"}}`
@@ -290,7 +290,7 @@ func TestUpdateKeepsTheRest(t *testing.T) {
 
 func TestRemoteOfANewApp(t *testing.T) {
 	d := newDesk(t)
-	got := d.must("app", "create", "hello", "--json")
+	got := d.must("app", "create", "hello", "--source", "dockerfile", "--json")
 	var created struct{ Remote string }
 	if err := json.Unmarshal([]byte(got.stdout), &created); err != nil {
 		t.Fatal(err)

@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 var confined = map[string][]string{
 	"github.com/compose-spec/":        {"deploy/compose"},
 	"github.com/docker/":              {"builder", "deploy/dockerengine"},
+	"github.com/docker/go-units":      {"builder", "cmd/shipgate"},                        // which write sizes
 	"github.com/docker/docker/client": {"builder", "deploy/dockerengine", "cmd/shipgate"}, // which makes the client
 	"github.com/moby/":                {"builder"},
 	"github.com/tonistiigi/":          {"builder"},

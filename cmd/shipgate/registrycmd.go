@@ -1,0 +1,133 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+func (c *cli) registryCommand() *cobra.Command {
+	command := &cobra.Command{Use: "registry", Short: "Credentials for the registries that images come from", Args: cobra.ArbitraryArgs, RunE: chooseCommand}
+	command.AddCommand(c.registryLoginCommand(), c.registryListCommand(), c.registryLogoutCommand())
+	return command
+}
+
+func (c *cli) registryLoginCommand() *cobra.Command {
+	var username string
+	var fromStdin bool
+	command := &cobra.Command{
+		Use: "login HOST", Short: "Store a name and a password, sealed; the password is read from standard input", Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			if !fromStdin {
+				fmt.Fprintf(c.stderr, "Password for %s at %s: ", username, args[0])
+			}
+			password, err := io.ReadAll(io.LimitReader(c.stdin, longestPassword))
+			if err != nil {
+				return fmt.Errorf("read password: %w", err)
+			}
+			server, err := c.client()
+			if err != nil {
+				return err
+			}
+			body := map[string]string{"username": username, "password": strings.TrimRight(string(password), "\r\n")}
+			if err := server.call(command.Context(), http.MethodPut, "/api/v1/registries/"+url.PathEscape(args[0]), body, nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.stderr, "credentials for %s are stored; they are tried with the next deployment\n", args[0])
+			return nil
+		},
+	}
+	command.Flags().StringVar(&username, "username", "", "who to be there")
+	command.Flags().BoolVar(&fromStdin, "password-stdin", false, "ask for nothing")
+	return command
+}
+
+const longestPassword = 64 << 10 // some are whole key files
+
+func (c *cli) registryListCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "The registries that there are credentials for", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			var registries []store.Registry
+			if err := c.get(command.Context(), "/api/v1/registries", &registries); err != nil {
+				return err
+			}
+			return c.print(registries, func(w io.Writer) {
+				rows := [][]string{{"HOST", "USERNAME", "STORED"}}
+				for _, one := range registries {
+					rows = append(rows, []string{one.Host, one.Username, when(one.UpdatedAt)})
+				}
+				table(w, rows)
+			})
+		},
+	}
+}
+
+func (c *cli) registryLogoutCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "logout HOST", Short: "Forget the credentials for a registry", Args: cobra.ExactArgs(1),
+		RunE: func(command *cobra.Command, args []string) error {
+			server, err := c.client()
+			if err != nil {
+				return err
+			}
+			return server.call(command.Context(), http.MethodDelete, "/api/v1/registries/"+url.PathEscape(args[0]), nil, nil)
+		},
+	}
+}
+
+func (c *cli) gcCommand() *cobra.Command {
+	var dry bool
+	command := &cobra.Command{
+		Use: "gc", Short: "Remove what nothing needs any more; the last five releases of each app stay", Args: cobra.NoArgs,
+		RunE: func(command *cobra.Command, _ []string) error {
+			server, err := c.client()
+			if err != nil {
+				return err
+			}
+			var collected struct {
+				Items   []store.Garbage `json:"items"`
+				Bytes   int64           `json:"bytes"`
+				Trouble string          `json:"trouble,omitempty"`
+			}
+			if err := server.call(command.Context(), http.MethodPost, "/api/v1/gc", map[string]bool{"dry_run": dry}, &collected); err != nil {
+				return err
+			}
+			err = c.print(collected, func(w io.Writer) { describeGarbage(w, collected.Items, collected.Bytes, dry) })
+			if err == nil && collected.Trouble != "" {
+				err = store.Problemf(store.CodeErrored, "not everything could be looked through: %s", collected.Trouble).WithHint("shipgate doctor")
+			}
+			return err
+		},
+	}
+	command.Flags().BoolVar(&dry, "dry-run", false, "only list it")
+	return command
+}
+
+func describeGarbage(w io.Writer, items []store.Garbage, bytes int64, dry bool) {
+	if len(items) == 0 {
+		fmt.Fprintln(w, "there is nothing to remove")
+		return
+	}
+	rows := [][]string{{"KIND", "APP", "NAME", "SIZE"}}
+	for _, item := range items {
+		size := ""
+		if item.Bytes > 0 {
+			size = units.BytesSize(float64(item.Bytes))
+		}
+		rows = append(rows, []string{item.Kind, item.App, item.Name, size})
+	}
+	table(w, rows)
+	done := "removed"
+	if dry {
+		done = "would be removed"
+	}
+	fmt.Fprintf(w, "%d things %s, %s\n", len(items), done, units.BytesSize(float64(bytes)))
+}
