@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -100,17 +101,23 @@ func join(tx txContext, app int64, request NewDeployment) (id int64, changed []i
 	return id, append(changed, active), err
 }
 
-// checkRelease refuses the release of another app, whose env must not get out.
+// checkRelease refuses the release of another app, whose env must not get out, and one whose artefact is being removed.
 func checkRelease(tx txContext, app, release int64) error {
 	if release == 0 {
 		return nil
 	}
-	var found bool
-	if err := tx.row(`SELECT EXISTS (SELECT 1 FROM releases WHERE id = ? AND app = ?)`, release, app).Scan(&found); err != nil {
-		return fmt.Errorf("find release: %w", err)
-	}
-	if !found {
+	var built int64
+	var sha string
+	var pruned bool
+	err := tx.row(`SELECT deployment, sha, pruned_at IS NOT NULL FROM releases WHERE id = ? AND app = ?`, release, app).Scan(&built, &sha, &pruned)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
 		return unknownRelease(release)
+	case err != nil:
+		return fmt.Errorf("find release: %w", err)
+	case pruned:
+		return Problemf(CodeNotFound, "what deployment %d built was removed to make room: the last %d versions are kept", built, KeptReleases).
+			WithHint("build it again: shipgate deploy APP --ref %s", cmp.Or(sha, "REF"))
 	}
 	return nil
 }

@@ -1,0 +1,50 @@
+package store
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestWarmContainers(t *testing.T) {
+	s := newStore(t)
+	newApp(t, s, "hello")
+	newApp(t, s, "other")
+	pool := AddressPool{FirstPort: 20000, LastPort: 20010}
+	first := must[Deployment](t)(s.PlaceContainer(t.Context(), served(t, s, "hello"), pool, 80))
+	second, other := served(t, s, "hello"), served(t, s, "other")
+	now := time.Now().Truncate(time.Microsecond)
+	check(t, s.KeepWarm(t.Context(), first.ID, now.Add(time.Hour)))
+	check(t, s.KeepWarm(t.Context(), second.ID, now.Add(time.Minute)))
+	check(t, s.KeepWarm(t.Context(), other.ID, now.Add(2*time.Minute)))
+
+	wantWarm(t, s, "", second.ID, other.ID, first.ID)
+	wantWarm(t, s, "hello", second.ID, first.ID)
+	wantWarm(t, s, "other", other.ID)
+	wantWarm(t, s, "none")
+	warm := must[[]WarmContainer](t)(s.Warm(t.Context(), "hello"))[1]
+	if !warm.Until.Equal(now.Add(time.Hour)) || warm.Deployment.Container != first.Container || warm.Deployment.Address != first.Address || warm.Deployment.Release != first.Release || first.Address == "" {
+		t.Errorf("warm is %+v, want what %+v was started for", warm, first)
+	}
+	check(t, s.KeepWarm(t.Context(), first.ID, now.Add(time.Second))) // again: its time is another one
+	wantWarm(t, s, "hello", first.ID, second.ID)
+	check(t, s.EndWarm(t.Context(), first.ID))
+	check(t, s.EndWarm(t.Context(), first.ID)) // repeating it changes nothing
+	wantWarm(t, s, "hello", second.ID)
+	if err := s.KeepWarm(t.Context(), 999, now); err == nil {
+		t.Error("the container of no deployment is kept")
+	}
+	check(t, s.DestroyApp(t.Context(), "hello"))
+	wantWarm(t, s, "", other.ID)
+}
+
+func wantWarm(t *testing.T, s *Store, app string, want ...int64) {
+	t.Helper()
+	var got []int64
+	for _, warm := range must[[]WarmContainer](t)(s.Warm(t.Context(), app)) {
+		got = append(got, warm.Deployment.ID)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("warm of %q are %v, want %v", app, got, want)
+	}
+}
