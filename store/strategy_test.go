@@ -77,10 +77,6 @@ func TestStrategies(t *testing.T) {
 
 func TestPlans(t *testing.T) {
 	const (
-		deno     = `"mode":"deno"`
-		storage  = `"storage_enabled":true`
-		green    = `"deploy_strategy":"blue-green"`
-		again    = `"deploy_strategy":"recreate"`
 		writable = `"volumes":[{"name":"ro","path":"/ro","read_only":true},{"name":"data","path":"/data"}]`
 		readOnly = `"volumes":[{"name":"data","path":"/data","read_only":true}]`
 		shared   = "storage is enabled, and two writers must not share one volume"
