@@ -33,6 +33,9 @@ func (s *Store) Advance(ctx context.Context, d Deployment, to Step, change Chang
 	if decides := to == StepLive || to == StepUndoing || to == StepUndone; decides != (change.Verdict != "") {
 		return Deployment{}, fmt.Errorf("advance deployment %d to %s: verdict %q does not belong there", d.ID, to, change.Verdict)
 	}
+	if change.Plan != nil && to != StepBuilt {
+		return Deployment{}, fmt.Errorf("advance deployment %d to %s: a plan does not belong there", d.ID, to)
+	}
 	change.Reason, change.Events = s.Masked(change.Reason), s.maskedEvents(change.Events)
 	var advanced Deployment
 	err := s.changeApp(ctx, d.App, func(tx txContext, app int64) error {

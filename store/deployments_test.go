@@ -83,6 +83,75 @@ func TestVerdictsOnlyWhereTheyBelong(t *testing.T) {
 	}
 }
 
+// The commit's own file may change the strategy once the commit is known: the next steps are those of the new one.
+func TestAPlanAtBuiltChangesTheStepsThatFollow(t *testing.T) {
+	for from, to := range map[Strategy]Strategy{BlueGreen: Recreate, Recreate: BlueGreen, "": BlueGreen} {
+		s := newStore(t)
+		must[App](t)(s.CreateApp(t.Context(), App{Name: "hello", Source: SourceDockerfile, Config: []byte(blobOf(SourceDockerfile, `"deploy_strategy":"`+string(from)+`"`))}))
+		claimed := claimed(t, s, "hello")
+		change := usualChange(t, s, claimed, StepBuilt)
+		change.Plan = &Plan{Strategy: to, Reason: "shipgate.yaml says so"}
+		d := must[Deployment](t)(s.Advance(t.Context(), claimed, StepBuilt, change))
+		if d.Strategy != to || d.StrategyReason != "shipgate.yaml says so" || d.Step != StepBuilt {
+			t.Errorf("from %q it is %+v", from, d)
+		}
+		if stored := must[Deployment](t)(s.Deployment(t.Context(), d.ID)); stored.Strategy != to || stored.StrategyReason != d.StrategyReason {
+			t.Errorf("from %q stored is %+v", from, stored)
+		}
+		steps := StepsOf(to)
+		other := map[Strategy]Step{Recreate: StepStarted, BlueGreen: StepHeld}[to]
+		if _, err := s.Advance(t.Context(), d, other, Change{}); err == nil {
+			t.Errorf("%s follows built, of a %s that was %q", other, to, from)
+		}
+		stale := d
+		stale.Strategy = map[Strategy]Strategy{Recreate: BlueGreen, BlueGreen: Recreate}[to]
+		if _, err := s.Advance(t.Context(), stale, other, Change{}); !errors.Is(err, ErrMoved) {
+			t.Errorf("a copy with the strategy from before gives %v, want ErrMoved", err)
+		}
+		for _, step := range steps[slices.Index(steps, StepBuilt)+1:] {
+			d = must[Deployment](t)(s.Advance(t.Context(), d, step, usualChange(t, s, d, step)))
+		}
+		if d.Step != StepDone || d.Verdict != Succeeded || d.Strategy != to {
+			t.Errorf("from %q it ends as %+v", from, d)
+		}
+	}
+}
+
+func TestAPlanBelongsToBuilt(t *testing.T) {
+	s := newStore(t)
+	newApp(t, s, "hello")
+	d := claimed(t, s, "hello")
+	plan := &Plan{Strategy: Recreate}
+	if _, err := s.Advance(t.Context(), d, StepUndoing, Change{Verdict: Failed, Plan: plan}); err == nil {
+		t.Error("a plan was taken at undoing")
+	}
+	d = advanceTo(t, s, d, StepBuilt)
+	if _, err := s.Advance(t.Context(), d, StepStarted, Change{Plan: plan}); err == nil {
+		t.Error("a plan was taken at started")
+	}
+	if got := must[Deployment](t)(s.Deployment(t.Context(), d.ID)); got.Strategy != BlueGreen || got.Step != StepBuilt {
+		t.Errorf("refused, and yet it is %+v", got)
+	}
+}
+
+func TestArtefactsComeBackAsTheyWere(t *testing.T) {
+	s := newStore(t)
+	newApp(t, s, "hello")
+	for _, artefact := range []Artefact{
+		{Image: "sha256:1c9e", ImageTag: "shipgate/hello:1", Digest: "ghcr.io/acme/web@sha256:77", Port: 8080},
+		{Site: "hello/2"}, {Stack: "hello/3", Port: 80},
+	} {
+		d := claimed(t, s, "hello")
+		release := &Release{Source: SourceImage, Config: []byte(`{"image":"a"}`), SealedEnv: []byte("x"), Artefact: artefact}
+		d = must[Deployment](t)(s.Advance(t.Context(), d, StepBuilt, Change{Release: release}))
+		got := must[Release](t)(s.Release(t.Context(), d.Release))
+		if got.Artefact != artefact || got.Source != SourceImage || string(got.Config) != `{"image":"a"}` || got.App != "hello" || got.Deployment != d.ID || got.ID != release.ID {
+			t.Errorf("got %+v, want %+v", got, release)
+		}
+		advanceTo(t, s, d, StepDone)
+	}
+}
+
 func TestUndoingKeepsTheVerdictToCome(t *testing.T) {
 	s := newStore(t)
 	newApp(t, s, "hello")

@@ -115,6 +115,27 @@ func TestVerdictFollowsItsPendingStatus(t *testing.T) {
 	}
 }
 
+// Without a commit there is nothing at the forge to put a status on, also when the app follows a repository.
+func TestADeploymentWithoutACommitIsNotAnnounced(t *testing.T) {
+	s := newStore(t)
+	must[App](t)(s.CreateApp(t.Context(), App{Name: "web", Source: SourceImage,
+		Config: []byte(blobOf(SourceImage, `"repo_owner":"octo","repo_name":"site","github_deployment":true`))}))
+	none := enqueueSHA(t, s, "web", "")
+	wantTold(t, s, none.ID)
+	d, _, err := s.Claim(t.Context(), "web")
+	check(t, err)
+	advanceTo(t, s, d, StepDone)
+	wantTold(t, s, none.ID)
+	cancelled := enqueueSHA(t, s, "web", "")
+	must[Deployment](t)(s.AskCancel(t.Context(), cancelled.ID))
+	check(t, s.Announce(t.Context(), cancelled.ID))
+	wantTold(t, s, cancelled.ID)
+	if posts := due(t, s); len(posts) != 0 {
+		t.Errorf("to be told: %+v", posts)
+	}
+	wantTold(t, s, enqueueSHA(t, s, "web", anySHA).ID, "status pending", "deployment pending") // one that was told its commit
+}
+
 func TestWhatIsNotAtTheForgeIsNotAnnounced(t *testing.T) {
 	s := newStore(t)
 	newApp(t, s, "alone")

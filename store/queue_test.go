@@ -58,6 +58,27 @@ func TestEnqueueKeepsWhatItWasAsked(t *testing.T) {
 	}
 }
 
+// What an image app was asked to deploy is kept from the request to the end.
+func TestTheImageThatWasAskedForIsKept(t *testing.T) {
+	s := newStore(t)
+	must[App](t)(s.CreateApp(t.Context(), App{Name: "hello", Source: SourceImage, Config: []byte(blobOf(SourceImage))}))
+	const image = "ghcr.io/acme/web:1.4"
+	given := must[Deployment](t)(s.Enqueue(t.Context(), NewDeployment{App: "hello", Trigger: TriggerAPI, Image: image, IdempotencyKey: "k"}))
+	again := must[Deployment](t)(s.Enqueue(t.Context(), NewDeployment{App: "hello", Trigger: TriggerAPI, Image: "other", IdempotencyKey: "k"}))
+	d, _, err := s.Claim(t.Context(), "hello")
+	check(t, err)
+	done := advanceTo(t, s, d, StepDone)
+	listed := must[[]Deployment](t)(s.Deployments(t.Context(), "hello", 1))[0]
+	for _, got := range []Deployment{given, again, d, done, listed} {
+		if got.ID != given.ID || got.Image != image || got.SHA != "" || got.ShortSHA() != "" {
+			t.Errorf("got %+v", got)
+		}
+	}
+	if plain := enqueue(t, s, "hello"); plain.Image != "" {
+		t.Errorf("nobody asked for %s", plain.Image)
+	}
+}
+
 func TestIdempotencyKey(t *testing.T) {
 	s := newStore(t)
 	newApp(t, s, "hello")
