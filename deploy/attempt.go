@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +26,8 @@ type attempt struct {
 
 	watched <-chan store.ContainerEvent // of the new container, from before it was started
 	held    bool                        // this process has parked the app's requests
+	serving *store.Target               // of what is live: where its requests go now, whatever one would say of it anew
+	earlier []store.EarlierSite         // for a site: where files of earlier releases are
 }
 
 func (r *Runner) newAttempt(ctx context.Context, d store.Deployment, logger *slog.Logger) (*attempt, error) {
@@ -37,12 +38,15 @@ func (r *Runner) newAttempt(ctx context.Context, d store.Deployment, logger *slo
 // load reads the config and env that the deployment is made with: those of its Release, or the app's present ones.
 func (a *attempt) load(ctx context.Context) error {
 	if a.config != nil {
-		return nil
+		return a.findEarlier(ctx)
 	}
 	if a.d.Release == 0 {
 		return a.useCurrentConfig(ctx)
 	}
-	return a.useRelease(ctx, a.d.Release)
+	if err := a.useRelease(ctx, a.d.Release); err != nil {
+		return err
+	}
+	return a.findEarlier(ctx)
 }
 
 func (a *attempt) useCurrentConfig(ctx context.Context) (err error) {
@@ -84,12 +88,18 @@ func (a *attempt) sprintf(format string, args ...any) string { return fmt.Sprint
 
 func (a *attempt) isSite() bool { return a.release.Artefact.Site != "" }
 
+// isStack is known also while nothing of the release can be read.
+func (a *attempt) isStack() bool { return a.app.Source == store.SourceCompose }
+
 // target is where this deployment's requests go.
 func (a *attempt) target() store.Target {
+	if a.serving != nil {
+		return *a.serving
+	}
 	if !a.isSite() {
 		return store.Target{Deployment: a.d.ID, Address: a.d.Address}
 	}
-	target := store.Target{Deployment: a.d.ID, Site: filepath.Join(a.SitesDir, filepath.FromSlash(a.release.Artefact.Site))}
+	target := store.Target{Deployment: a.d.ID, Site: a.sitePath(), Earlier: a.earlier}
 	if static, ok := a.config.(*store.StaticConfig); ok {
 		target.SPA, target.CleanURLs = static.SPA, static.CleanURLs
 	}
@@ -102,6 +112,13 @@ func (a *attempt) spec() (store.ContainerSpec, error) {
 	if err != nil {
 		return store.ContainerSpec{}, fmt.Errorf("read stored address: %w", err)
 	}
+	spec := a.containerSpec()
+	spec.Address = address
+	return spec, nil
+}
+
+// containerSpec is the spec but for the address.
+func (a *attempt) containerSpec() store.ContainerSpec {
 	shared := a.config.Shared()
 	env := map[string]string{
 		"SHIPGATE_APP":        a.d.App,
@@ -113,14 +130,32 @@ func (a *attempt) spec() (store.ContainerSpec, error) {
 	return store.ContainerSpec{
 		Name:       a.d.Container,
 		App:        a.d.App,
-		Deployment: a.d.ID,
+		Deployment: a.containerOf(),
 		Image:      a.release.Artefact.Image,
 		Env:        environ(env),
-		Address:    address,
 		Port:       a.release.Artefact.Port,
-		Volumes:    shared.Volumes,
+		Volumes:    a.volumes(),
 		Resources:  shared.Resources,
-	}, nil
+		StopSignal: shared.StopSignal,
+	}
+}
+
+// containerOf gives the deployment that the container was made for: an earlier one, where a warm one was taken over.
+func (a *attempt) containerOf() int64 {
+	number, err := strconv.ParseInt(strings.TrimPrefix(a.d.Container, a.d.App+"-"), 10, 64)
+	if err != nil {
+		return a.d.ID
+	}
+	return number
+}
+
+// volumes are those of the config, and the storage of a Deno app that asked for it.
+func (a *attempt) volumes() []store.Volume {
+	volumes := slices.Clone(a.config.Shared().Volumes)
+	if static, ok := a.config.(*store.StaticConfig); ok && static.Deno() && static.StorageEnabled {
+		volumes = append(volumes, store.Volume{Name: store.StorageVolume, Path: store.DenoStorage})
+	}
+	return volumes
 }
 
 func environ(env map[string]string) []string {
@@ -144,6 +179,7 @@ func (a *attempt) previous(ctx context.Context) (*attempt, bool, error) {
 	old, err := a.newAttempt(ctx, d, a.logger)
 	if err == nil {
 		err = old.load(ctx)
+		old.serving = &live.Target
 	}
 	return old, err == nil, err
 }

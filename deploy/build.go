@@ -14,15 +14,11 @@ import (
 // build makes the Release. A rollback has one already and only has to find its artefact.
 func (a *attempt) build(ctx context.Context) (store.Change, error) {
 	if a.d.Release != 0 {
-		return store.Change{}, a.findArtefact(ctx)
+		return store.Change{}, a.findArtefact(ctx, a.release)
 	}
-	if err := a.obtain(ctx); err != nil {
+	plan, err := a.takeCommit(ctx)
+	if err != nil {
 		return store.Change{}, err
-	}
-	if a.d.Trigger == store.TriggerPush {
-		if err := a.Branches.Check(ctx, a.d); err != nil {
-			return store.Change{}, err
-		}
 	}
 	artefact, err := a.buildArtefact(ctx)
 	if err != nil {
@@ -33,22 +29,75 @@ func (a *attempt) build(ctx context.Context) (store.Change, error) {
 		return store.Change{}, err
 	}
 	a.release = release
-	return store.Change{Release: &release}, nil
+	return store.Change{Release: &release, Plan: plan}, nil
 }
 
-func (a *attempt) findArtefact(ctx context.Context) error {
-	if a.isSite() || a.ImagePresent == nil {
+// takeCommit brings the commit here and lets its shipgate.yaml have its say. An image that was built elsewhere has none.
+func (a *attempt) takeCommit(ctx context.Context) (*store.Plan, error) {
+	if a.app.Source == store.SourceImage {
+		return nil, nil
+	}
+	if err := a.obtain(ctx); err != nil {
+		return nil, err
+	}
+	if a.d.Trigger == store.TriggerPush {
+		if err := a.Branches.Check(ctx, a.d); err != nil {
+			return nil, err
+		}
+	}
+	return a.heedRepoFile(ctx)
+}
+
+// heedRepoFile lays the commit's shipgate.yaml over the app's config, and decides the strategy again where it says
+// something that matters for that.
+func (a *attempt) heedRepoFile(ctx context.Context) (*store.Plan, error) {
+	text, found, err := a.Branches.File(ctx, a.d.App, a.d.SHA, store.RepoFileName)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", store.RepoFileName, err)
+	}
+	if !found {
+		return nil, nil
+	}
+	file, err := store.DecodeRepoFile(text)
+	if err != nil {
+		return nil, err
+	}
+	config, merged, err := file.Over(a.app.Source, a.app.Config)
+	if err != nil {
+		return nil, err
+	}
+	a.config, a.app.Config = config, merged
+	plan := store.PlanOf(config)
+	if plan.Strategy == a.d.Strategy && plan.Reason == a.d.StrategyReason {
+		return nil, nil
+	}
+	a.say(ctx, "plan", "%s decides: %s", store.RepoFileName, plan)
+	if plan.Forced {
+		a.say(ctx, "plan", "blue-green was asked for and is not possible: %s", plan.Reason)
+	}
+	return &plan, nil
+}
+
+// findArtefact makes sure that what a Release is made of is still there.
+func (r *Runner) findArtefact(ctx context.Context, release store.Release) error {
+	pruned, err := r.Store.Pruned(ctx, release.ID)
+	if err != nil {
+		return err
+	}
+	present := !pruned
+	if present && r.Present != nil {
+		if present, err = r.Present(ctx, release.Artefact); err != nil {
+			return fmt.Errorf("look for artefact: %w", err)
+		}
+	}
+	if present {
 		return nil
 	}
-	present, err := a.ImagePresent(ctx, a.release.Artefact.Image)
-	if err != nil {
-		return fmt.Errorf("look for image: %w", err)
+	problem := store.Problemf(store.CodeFailed, "what deployment %d built is gone", release.Deployment)
+	if release.Artefact.Digest != "" {
+		return problem.WithHint("get it again: shipgate deploy %s --image %s", release.App, release.Artefact.Digest)
 	}
-	if !present {
-		return store.Problemf(store.CodeFailed, "the image of deployment %d is gone", a.release.Deployment).
-			WithHint("build it again: shipgate deploy %s --ref %s", a.d.App, a.d.ShortSHA())
-	}
-	return nil
+	return problem.WithHint("build it again: shipgate deploy %s --ref %.7s", release.App, release.SHA)
 }
 
 func (a *attempt) buildArtefact(ctx context.Context) (store.Artefact, error) {
@@ -80,7 +129,7 @@ func (a *attempt) runBuilder(ctx context.Context) (store.Artefact, error) {
 	lines := a.newLineLog("build")
 	defer lines.close()
 	return a.Builder.Build(ctx, store.BuildRequest{
-		App: a.d.App, Deployment: a.d.ID, SHA: a.d.SHA, Config: a.config, Env: a.env,
+		App: a.d.App, Deployment: a.d.ID, SHA: a.d.SHA, Image: a.d.Image, Config: a.config, Env: a.env,
 	}, lines.add)
 }
 
@@ -90,6 +139,10 @@ func shortArtefact(artefact store.Artefact) string {
 	switch {
 	case artefact.Site != "":
 		return artefact.Site
+	case artefact.Stack != "":
+		return artefact.Stack
+	case artefact.Digest != "":
+		return artefact.Digest
 	case isDigest && len(digest) > 6:
 		return "sha256:" + digest[:6] + "…"
 	}

@@ -28,6 +28,9 @@ func (a *attempt) gate(ctx context.Context) (store.Change, error) {
 			return store.Change{}, err
 		}
 	}
+	if a.isStack() {
+		return store.Change{}, a.gateStack(ctx)
+	}
 	if a.watched == nil {
 		var err error
 		if a.watched, err = a.Engine.Watch(ctx, a.d.Container); err != nil {

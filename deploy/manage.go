@@ -19,15 +19,22 @@ func (r *Runner) Rollback(ctx context.Context, app string, to int64) (store.Depl
 	if err != nil {
 		return store.Deployment{}, err
 	}
+	release, err := r.Store.Release(ctx, goal.Release)
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	if err := r.findArtefact(ctx, release); err != nil {
+		return store.Deployment{}, err
+	}
 	branch, tip, err := r.Branches.DeployBranch(ctx, workload)
 	if err != nil {
 		return store.Deployment{}, fmt.Errorf("read deploy branch: %w", err)
 	}
 	request := store.NewDeployment{
 		App: app, Trigger: store.TriggerRollback, SHA: goal.SHA, Ref: branch, Subject: goal.Subject,
-		Release: goal.Release, RollbackOf: goal.ID,
+		Image: goal.Image, Release: goal.Release, RollbackOf: goal.ID,
 	}
-	if tip != "" { // also when it is there already: what runs now may move it before
+	if tip != "" && workload.Source != store.SourceImage { // also when it is there already: what runs now may move it before
 		request.Updates = []store.RefUpdate{{Name: branch, Old: tip, New: goal.SHA}}
 	}
 	return r.Store.Enqueue(ctx, request)
@@ -113,7 +120,13 @@ func (r *Runner) Destroy(ctx context.Context, app string) error {
 	if err := r.Router.Remove(ctx, app); err != nil {
 		return fmt.Errorf("remove route: %w", err)
 	}
-	return r.removeAllBut(ctx, app, 0, store.DefaultStopGrace)
+	if err := r.endAllWarm(ctx, app); err != nil {
+		return err
+	}
+	if err := r.removeStack(ctx, app); err != nil {
+		return err
+	}
+	return r.removeAllBut(ctx, app, store.Deployment{}, store.DefaultStopGrace)
 }
 
 // endLane asks every deployment of the app to stop and waits until all have their end.

@@ -10,23 +10,29 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// removeAllBut stops and removes every container of the app except the one of the deployment that is live, and gives
-// their addresses back, also those of containers that an earlier process removed before it died.
-func (r *Runner) removeAllBut(ctx context.Context, app string, live int64, grace time.Duration) error {
+// removeAllBut stops and removes every container of the app except the one that is live and those that are kept warm, and
+// gives their addresses back, also those of containers that an earlier process removed before it died. The containers of
+// a stack are Compose's.
+func (r *Runner) removeAllBut(ctx context.Context, app string, live store.Deployment, grace time.Duration) error {
 	containers, err := r.Engine.List(ctx, app)
 	if err != nil {
 		return fmt.Errorf("list containers: %w", err)
 	}
+	warm, err := r.warmNames(ctx, app)
+	if err != nil {
+		return err
+	}
 	var trouble error
 	for _, container := range containers {
-		if container.Deployment != live {
-			trouble = errors.Join(trouble, r.discard(ctx, container, grace))
+		if container.Role == store.RoleStack || container.Name == live.Container || warm[container.Name] {
+			continue
 		}
+		trouble = errors.Join(trouble, r.discard(ctx, container, grace))
 	}
 	if trouble != nil {
 		return trouble
 	}
-	return r.Store.FreeAddresses(ctx, app, live)
+	return r.Store.FreeAddresses(ctx, app, live.ID)
 }
 
 // discard stops and removes a container that nothing needs.
@@ -115,12 +121,15 @@ func (r *Runner) sweep(ctx context.Context) error {
 	for _, app := range apps {
 		trouble = errors.Join(trouble, r.sweepApp(ctx, app.Name, containers))
 	}
+	known := func(name string) bool {
+		return slices.ContainsFunc(apps, func(app store.App) bool { return app.Name == name })
+	}
 	for _, container := range containers {
-		if !slices.ContainsFunc(apps, func(app store.App) bool { return app.Name == container.App }) {
+		if !known(container.App) && container.Role != store.RoleStack {
 			trouble = errors.Join(trouble, r.discard(ctx, container, store.DefaultStopGrace))
 		}
 	}
-	return trouble
+	return errors.Join(trouble, r.sweepStacks(ctx, containers, known))
 }
 
 func (r *Runner) sweepApp(ctx context.Context, app string, containers []store.Container) error {
@@ -132,7 +141,7 @@ func (r *Runner) sweepApp(ctx context.Context, app string, containers []store.Co
 	if err != nil {
 		return err
 	}
-	trouble := r.removeAllBut(ctx, app, live.Deployment, store.DefaultStopGrace)
+	trouble := r.removeAllBut(ctx, app, store.Deployment{ID: live.Deployment, Container: live.Container}, store.DefaultStopGrace)
 	runs := slices.ContainsFunc(containers, func(container store.Container) bool {
 		return container.Name == live.Container && container.Running
 	})
@@ -154,6 +163,9 @@ func (r *Runner) startLive(ctx context.Context, live store.Live) error {
 	}
 	if err := a.load(ctx); err != nil {
 		return err
+	}
+	if a.isStack() {
+		return a.up(ctx, func(string) {})
 	}
 	spec, err := a.spec()
 	if err != nil {

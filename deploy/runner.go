@@ -22,13 +22,13 @@ type Options struct {
 	Router       Router
 	Builder      Builder
 	Branches     Branches
-	Probe        func(ctx context.Context, probe Probe) Answer         // nil: over the network
-	ImagePresent func(ctx context.Context, image string) (bool, error) // for rollbacks; nil: assumed
-	Preflight    func(ctx context.Context) error                       // before a build; nil: none
-	URL          func(host string) string                              // the public address of a host; nil: http://host
-	SitesDir     string                                                // where site artefacts are
-	StacksDir    string                                                // where stack artefacts are, and the apps' own folders
-	BuildsAtOnce int                                                   // 0: one
+	Probe        func(ctx context.Context, probe Probe) Answer                    // nil: over the network
+	Present      func(ctx context.Context, artefact store.Artefact) (bool, error) // for rollbacks; nil: assumed
+	Preflight    func(ctx context.Context) error                                  // before a build; nil: none
+	URL          func(host string) string                                         // the public address of a host; nil: http://host
+	SitesDir     string                                                           // where site artefacts are
+	StacksDir    string                                                           // where stack artefacts are, and the apps' own folders
+	BuildsAtOnce int                                                              // 0: one
 	Logger       *slog.Logger
 	Patience     Patience
 }
@@ -53,6 +53,7 @@ type Runner struct {
 	routing map[string]*sync.Mutex // one change of an app's route at a time
 	closed  bool
 	work    sync.WaitGroup
+	warmed  chan struct{} // a container was put aside, so the next end of a window may be another one
 	stop    context.CancelFunc
 	root    context.Context // ends when the runner closes; the owner of every lane
 }
@@ -78,6 +79,7 @@ func New(options Options) *Runner {
 		builds:  make(chan struct{}, max(1, options.BuildsAtOnce)),
 		lanes:   map[string]*lane{},
 		routing: map[string]*sync.Mutex{},
+		warmed:  make(chan struct{}, 1),
 		root:    root,
 		stop:    stop,
 	}
@@ -110,6 +112,7 @@ func (r *Runner) Start(ctx context.Context) error {
 		unwatch()
 		return err
 	}
+	r.work.Go(r.endWarmInTime)
 	r.work.Go(func() {
 		defer unwatch()
 		for {

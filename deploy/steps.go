@@ -13,6 +13,9 @@ import (
 
 // hold parks the app's requests and waits for those under way on the old target. Without an old one there is nothing to hold.
 func (a *attempt) hold(ctx context.Context) (store.Change, error) {
+	if err := a.runReleaseCommand(ctx); err != nil {
+		return store.Change{}, err
+	}
 	return store.Change{}, a.ensureHeld(ctx)
 }
 
@@ -55,8 +58,8 @@ func (a *attempt) stopPrevious(ctx context.Context) (store.Change, error) {
 		return store.Change{}, fmt.Errorf("list containers: %w", err)
 	}
 	for _, container := range containers {
-		if !container.Running || container.Deployment == a.d.ID {
-			continue
+		if !container.Running || container.Name == a.d.Container || container.Role == store.RoleStack {
+			continue // Compose replaces what changed of a stack
 		}
 		began := time.Now()
 		if err := a.Engine.Stop(bounded, container.Name, grace); err != nil {
@@ -69,40 +72,71 @@ func (a *attempt) stopPrevious(ctx context.Context) (store.Change, error) {
 
 // start stores the new container's name and address, listens to it, and only then starts it.
 func (a *attempt) start(ctx context.Context) (store.Change, error) {
-	if a.isSite() {
+	switch {
+	case a.isSite():
 		return store.Change{}, nil
-	}
-	if a.d.Strategy == store.Recreate {
+	case a.d.Strategy == store.Recreate:
 		if err := a.ensureHeld(ctx); err != nil {
 			return store.Change{}, err
 		}
+	default:
+		if err := a.runReleaseCommand(ctx); err != nil {
+			return store.Change{}, err
+		}
 	}
+	if a.isStack() {
+		return store.Change{}, a.startStack(ctx)
+	}
+	return store.Change{}, a.startContainer(ctx)
+}
+
+func (a *attempt) startContainer(ctx context.Context) error {
 	began := time.Now()
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
-	if a.d.Container != "" { // what an earlier process left of it may have ended, which would be news to the gate
-		if err := a.Engine.Remove(bounded, a.d.Container); err != nil {
-			return store.Change{}, fmt.Errorf("remove unfinished container: %w", err)
-		}
+	if err := a.clearUnfinished(bounded); err != nil {
+		return err
 	}
 	if err := a.place(bounded); err != nil {
-		return store.Change{}, err
+		return err
 	}
 	spec, err := a.spec()
 	if err != nil {
-		return store.Change{}, err
+		return err
 	}
 	if a.watched, err = a.Engine.Watch(ctx, spec.Name); err != nil {
-		return store.Change{}, fmt.Errorf("watch new container: %w", err)
+		return fmt.Errorf("watch new container: %w", err)
 	}
 	if err := a.Engine.Start(bounded, spec); err != nil {
-		return store.Change{}, fmt.Errorf("start new container: %w", err)
+		return fmt.Errorf("start new container: %w", err)
 	}
 	a.say(ctx, "start", "%s on %s · %s", spec.Name, spec.Address, seconds(time.Since(began)))
-	return store.Change{}, nil
+	return nil
 }
 
+// clearUnfinished makes way for the new container: what an earlier process left of it may have ended, which would be news
+// to the gate. One that was warm is kept, and begins anew.
+func (a *attempt) clearUnfinished(ctx context.Context) error {
+	if a.d.Container == "" {
+		return nil
+	}
+	if a.containerOf() != a.d.ID {
+		if err := a.Engine.Stop(ctx, a.d.Container, 0); err != nil {
+			return fmt.Errorf("stop unfinished container: %w", err)
+		}
+		return nil
+	}
+	if err := a.Engine.Remove(ctx, a.d.Container); err != nil {
+		return fmt.Errorf("remove unfinished container: %w", err)
+	}
+	return nil
+}
+
+// place takes the warm container of the Release, or stores the name and address of a new one.
 func (a *attempt) place(ctx context.Context) error {
+	if err := a.takeWarm(ctx); err != nil || a.d.Container != "" {
+		return err
+	}
 	pool, err := a.Addresses.Pool(ctx)
 	if err != nil {
 		return fmt.Errorf("find addresses for containers: %w", err)
@@ -259,10 +293,13 @@ func (a *attempt) reap(ctx context.Context) (store.Change, error) {
 	if err := a.drainPrevious(ctx); err != nil {
 		return store.Change{}, err
 	}
+	if err := a.keepWarm(ctx); err != nil {
+		return store.Change{}, err
+	}
 	grace := a.config.Shared().StopGrace.Or(store.DefaultStopGrace)
 	bounded, cancel := context.WithTimeout(ctx, grace+a.Patience.Reap)
 	defer cancel()
-	err := retry(bounded, func(ctx context.Context) error { return a.removeAllBut(ctx, a.d.App, a.d.ID, grace) })
+	err := retry(bounded, func(ctx context.Context) error { return a.removeAllBut(ctx, a.d.App, a.d, grace) })
 	if ctx.Err() != nil {
 		return store.Change{}, errors.Join(err, ctx.Err())
 	}
@@ -275,7 +312,7 @@ func (a *attempt) reap(ctx context.Context) (store.Change, error) {
 
 // keepRunning gives the live container the engine's help: from now on its end is no answer to a gate but a fault.
 func (a *attempt) keepRunning(ctx context.Context) error {
-	if a.isSite() {
+	if a.isSite() || a.isStack() {
 		return nil
 	}
 	spec, err := a.spec()

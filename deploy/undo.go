@@ -51,6 +51,9 @@ func (a *attempt) takeBack(ctx context.Context, old *attempt, found bool) error 
 			return err // the route may lead to the new container, so it stays
 		}
 	}
+	if a.isStack() {
+		return errors.Join(a.undoStack(ctx, old, found), a.routeBack(ctx, old, found, healthy), a.tidy(ctx, old, found))
+	}
 	trouble := a.removeOwn(ctx)
 	if a.d.Strategy == store.Recreate && found && held && !old.isSite() {
 		trouble = errors.Join(trouble, a.startAgain(ctx, old))
@@ -136,9 +139,9 @@ func (a *attempt) letGo(ctx context.Context, old *attempt) error {
 func (a *attempt) tidy(ctx context.Context, old *attempt, found bool) error {
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
-	var live int64
+	var live store.Deployment
 	if found {
-		live = old.d.ID
+		live = old.d
 	}
 	return a.removeAllBut(bounded, a.d.App, live, store.DefaultStopGrace)
 }

@@ -96,12 +96,12 @@ func (w *world) probe(ctx context.Context, probe Probe) Answer {
 func (w *world) options(s *store.Store) Options {
 	return Options{
 		Store: s, Engine: w.engine, Addresses: w.engine, Router: w.router, Builder: w.builder, Branches: w.branches,
-		Probe:        w.probe,
-		ImagePresent: w.builder.present,
-		URL:          func(host string) string { return "https://" + host },
-		SitesDir:     w.builder.sites,
-		Logger:       slog.New(slog.NewTextHandler(io.Discard, nil)),
-		Patience:     w.patience,
+		Probe:    w.probe,
+		Present:  w.builder.present,
+		URL:      func(host string) string { return "https://" + host },
+		SitesDir: w.builder.sites,
+		Logger:   slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Patience: w.patience,
 	}
 }
 
@@ -302,11 +302,11 @@ func (b *fakeBuilder) Build(ctx context.Context, request store.BuildRequest, log
 	return artefact, err
 }
 
-func (b *fakeBuilder) present(ctx context.Context, image string) (present bool, err error) {
+func (b *fakeBuilder) present(ctx context.Context, artefact store.Artefact) (present bool, err error) {
 	err = b.world.call(ctx, "look for image", func() error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		present = !b.gone[image]
+		present = !b.gone[artefact.Image]
 		return nil
 	})
 	return present, err

@@ -24,14 +24,46 @@ func (s *Store) KeepWarm(ctx context.Context, deployment int64, until time.Time)
 	})
 }
 
-// EndWarm forgets a warm container, before it is removed or used.
-func (s *Store) EndWarm(ctx context.Context, deployment int64) error {
-	return s.change(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM warm WHERE deployment = ?`, deployment); err != nil {
-			return fmt.Errorf("remove warm container: %w", err)
+// EndWarm forgets a warm container, before it is removed. False says that it was taken over or forgotten already: then it
+// is not the caller's to remove.
+func (s *Store) EndWarm(ctx context.Context, deployment int64) (ended bool, err error) {
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		ended, err = endWarm(txContext{ctx, tx}, deployment)
+		return err
+	})
+	return ended, err
+}
+
+func endWarm(tx txContext, deployment int64) (bool, error) {
+	result, err := tx.exec(`DELETE FROM warm WHERE deployment = ?`, deployment)
+	if err != nil {
+		return false, fmt.Errorf("remove warm container: %w", err)
+	}
+	ended, err := result.RowsAffected()
+	return ended > 0, err
+}
+
+// TakeWarm gives a warm container with its address to a deployment of the same Release. False says that it is not warm any
+// more. From then on it is the deployment's own.
+func (s *Store) TakeWarm(ctx context.Context, d Deployment, warm WarmContainer) (taken Deployment, ok bool, err error) {
+	err = s.change(ctx, func(tx *sql.Tx) error {
+		t := txContext{ctx, tx}
+		if ok, err = endWarm(t, warm.Deployment.ID); err != nil || !ok {
+			return err
+		}
+		_, err = t.exec(`UPDATE deployments SET container = ?, address = ? WHERE id = ?`, warm.Deployment.Container, warm.Deployment.Address, d.ID)
+		if err == nil {
+			_, err = t.exec(`UPDATE addresses SET deployment = ? WHERE deployment = ?`, d.ID, warm.Deployment.ID)
+		}
+		if err == nil {
+			taken, err = readDeployment(t, d.ID)
+		}
+		if err != nil {
+			return fmt.Errorf("take over warm container: %w", err)
 		}
 		return nil
 	})
+	return taken, ok && err == nil, err
 }
 
 // Warm lists the warm containers of an app, or of all apps when it is empty, the one that ends first in front.

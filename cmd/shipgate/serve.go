@@ -20,6 +20,7 @@ import (
 
 	"github.com/shipgate/shipgate/builder"
 	"github.com/shipgate/shipgate/deploy"
+	"github.com/shipgate/shipgate/deploy/compose"
 	"github.com/shipgate/shipgate/deploy/dockerengine"
 	"github.com/shipgate/shipgate/gitserver"
 	"github.com/shipgate/shipgate/gitserver/github"
@@ -31,6 +32,8 @@ import (
 // What the runner asks for, and who answers.
 var (
 	_ deploy.Engine    = (*dockerengine.Engine)(nil)
+	_ deploy.Commands  = (*dockerengine.Engine)(nil)
+	_ deploy.Stacks    = (*compose.Stacks)(nil)
 	_ deploy.Addresses = (*dockerengine.Engine)(nil)
 	_ deploy.Router    = (*proxy.Client)(nil)
 	_ deploy.Builder   = (*builder.Builder)(nil)
@@ -112,18 +115,20 @@ func logger(w io.Writer, format string, masked func(string) string) *slog.Logger
 
 // services is everything that serve wires together.
 type services struct {
-	dir     string // the data directory
-	store   *store.Store
-	docker  *docker.Client
-	engine  *dockerengine.Engine
-	builder *builder.Builder
-	git     *gitserver.Server
-	github  *github.GitHub
-	proxy   *proxy.Client
-	runner  *deploy.Runner
-	public  string // where the proxy really listens
-	base    string // where this server is reached from outside
-	logger  *slog.Logger
+	dir       string // the data directory
+	store     *store.Store
+	docker    *docker.Client
+	engine    *dockerengine.Engine
+	stacks    *compose.Stacks
+	builder   *builder.Builder
+	git       *gitserver.Server
+	github    *github.GitHub
+	proxy     *proxy.Client
+	runner    *deploy.Runner
+	collector *collector
+	public    string // where the proxy really listens
+	base      string // where this server is reached from outside
+	logger    *slog.Logger
 }
 
 // serve runs until ctx ends. Everything that was under way is taken up before the API listens.
@@ -157,6 +162,9 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	}
 	supervised := s.superviseProxy(ctx)
 	defer func() { <-supervised }()
+	collecting := make(chan struct{})
+	go func() { defer close(collecting); s.collector.run(ctx) }()
+	defer func() { <-collecting }()
 	s.warnOfPlainHTTP(listener.Addr())
 	fmt.Fprintf(c.stderr, "ready api=%s public=%s\n", address.API, address.Public)
 	notifySystemd(c.getenv, "READY=1")
@@ -187,56 +195,6 @@ func (s *services) warnOfPlainHTTP(address net.Addr) {
 	}
 }
 
-// wire makes the parts and joins them. None needs a Docker engine to be there yet.
-func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
-	if s.store, err = store.Open(ctx, s.dir); err != nil {
-		return err
-	}
-	if err := s.store.EnsureAdminToken(ctx); err != nil {
-		return err
-	}
-	if s.docker, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
-		return fmt.Errorf("set up Docker client: %w", err)
-	}
-	if err := s.ensureProxy(ctx, flags.public); err != nil {
-		return err
-	}
-	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: s.store.ServerID(), Logger: s.logger})
-	sites := filepath.Join(s.dir, "sites")
-	s.builder = builder.New(builder.Options{
-		Docker: s.docker, SitesDir: sites, ServerID: s.store.ServerID(), Logger: s.logger,
-		Snapshots: func(ctx context.Context, app, sha string) (builder.Snapshot, error) {
-			return s.git.Snapshot(ctx, app, sha)
-		},
-	})
-	if err := s.wireForge(flags.catchUpEvery); err != nil {
-		return err
-	}
-	s.runner = deploy.New(deploy.Options{
-		Store: s.store, Engine: s.engine, Addresses: s.engine, Router: s.proxy, Builder: s.builder, Branches: s.git,
-		ImagePresent: s.builder.ImagePresent, Preflight: s.builder.Preflight, URL: s.url, SitesDir: sites, Logger: s.logger,
-	})
-	return nil
-}
-
-// wireForge joins the git side, which fetches, and the GitHub side, which says where from and hears what was pushed there.
-func (s *services) wireForge(catchUpEvery time.Duration) (err error) {
-	s.git, err = gitserver.New(gitserver.Options{
-		Store: s.store, Dir: filepath.Join(s.dir, "repos"), Logger: s.logger,
-		Preflight: func(ctx context.Context, _ store.App) error { return s.builder.Preflight(ctx) },
-		Remote: func(ctx context.Context, app store.App) (store.Remote, bool, error) {
-			return s.github.Remote(ctx, app)
-		},
-	})
-	if err != nil {
-		return err
-	}
-	s.github = github.New(github.Options{
-		Store: s.store, Repositories: s.git, URL: s.url, CatchUpEvery: catchUpEvery, Logger: s.logger,
-	})
-	return nil
-}
-
 // masked keeps the server's own secrets out of its log.
 func (s *services) masked(text string) string {
 	if s.store == nil {
@@ -257,7 +215,7 @@ func (s *services) url(host string) string {
 // listen answers requests until ctx ends. Streams and pushes may last, so only reading the header has a limit.
 func (s *services) listen(ctx context.Context, listener net.Listener) error {
 	handler := web.New(web.Options{
-		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget,
+		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget, Collect: s.collector.collect,
 		GitHub: s.github, BaseURL: func() string { return s.base }, URL: s.url, Lifetime: ctx, Version: version(), Logger: s.logger,
 	})
 	requests, end := context.WithCancel(context.WithoutCancel(ctx)) // those under way may end in peace
@@ -297,7 +255,7 @@ func (s *services) forget(ctx context.Context, app string, withData bool) error 
 	if !withData {
 		return nil
 	}
-	return s.engine.RemoveVolumes(ctx, app)
+	return errors.Join(s.builder.ForgetData(ctx, app), s.engine.RemoveVolumes(ctx, app))
 }
 
 // close ends what was wired, in the reverse order. The proxy stays: it serves on.
