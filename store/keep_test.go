@@ -130,7 +130,7 @@ func TestWhatIsWarmIsKept(t *testing.T) {
 	wantKept(t, s, "hello", all, all[1:]...)
 	check(t, s.KeepWarm(t.Context(), back.ID, time.Now().Add(time.Minute)))
 	wantKept(t, s, "hello", all, all...)
-	check(t, s.EndWarm(t.Context(), back.ID))
+	must[bool](t)(s.EndWarm(t.Context(), back.ID))
 	wantKept(t, s, "hello", all, all[1:]...)
 }
 
