@@ -177,3 +177,19 @@ func TestDocumentedNumbersAreThoseOfTheCode(t *testing.T) {
 		}
 	}
 }
+
+var composeRule = regexp.MustCompile(`\{field: "([a-z_]+)", asks:`)
+
+// What is refused of a service is read from the rules as they are written: store knows no compose files.
+func TestDocumentedRefusalsAreThoseOfCompose(t *testing.T) {
+	rules := composeRule.FindAllStringSubmatch(string(must[[]byte](t)(os.ReadFile("../deploy/compose/rules.go"))), -1)
+	if len(rules) < 20 {
+		t.Fatalf("only %d rules were found", len(rules))
+	}
+	refused := strings.Join(section(t, sourcesDocument(t), "**What is refused.**", "## shipgate.yaml"), "\n")
+	for _, rule := range rules {
+		if !strings.Contains(refused, "`"+rule[1]+"`") {
+			t.Errorf("docs/sources.md does not say that %s is refused", rule[1])
+		}
+	}
+}

@@ -51,3 +51,43 @@ func wantWarm(t *testing.T, s *Store, app string, want ...int64) {
 		t.Errorf("warm of %q are %v, want %v", app, got, want)
 	}
 }
+
+// A rollback takes the warm container over with its name and address, once, and nobody else gets the address meanwhile.
+func TestAWarmContainerIsTakenOverOnce(t *testing.T) {
+	s := newStore(t)
+	newApp(t, s, "hello")
+	pool := AddressPool{FirstPort: 20000, LastPort: 20001}
+	old := must[Deployment](t)(s.PlaceContainer(t.Context(), served(t, s, "hello"), pool, 80))
+	check(t, s.KeepWarm(t.Context(), old.ID, time.Now().Add(time.Hour)))
+	check(t, s.FreeAddresses(t.Context(), "hello", 0)) // what is kept warm keeps it
+	next := must[Deployment](t)(s.PlaceContainer(t.Context(), served(t, s, "hello"), pool, 80))
+	if next.Address == old.Address {
+		t.Fatalf("the address %s was given away", old.Address)
+	}
+	warm := must[[]WarmContainer](t)(s.Warm(t.Context(), "hello"))[0]
+	back := rolledBack(t, s, old)
+	taken, ok, err := s.TakeWarm(t.Context(), back, warm)
+	if err != nil || !ok || taken.ID != back.ID || taken.Container != old.Container || taken.Address != old.Address || taken.Step != back.Step {
+		t.Errorf("taken is %+v, %t, %v", taken, ok, err)
+	}
+	wantWarm(t, s, "hello")
+	if again, ok, err := s.TakeWarm(t.Context(), next, warm); ok || err != nil || again.ID != 0 {
+		t.Errorf("taken again: %+v, %t, %v", again, ok, err)
+	}
+	if got := must[Deployment](t)(s.Deployment(t.Context(), next.ID)); got.Container != next.Container || got.Address != next.Address {
+		t.Errorf("who came too late is %+v", got)
+	}
+	check(t, s.FreeAddress(t.Context(), old.ID)) // it is not its own any more
+	_, err = s.PlaceContainer(t.Context(), claimedOf(t, s, "other"), pool, 80)
+	wantProblem(t, err, CodeErrored, "address")
+	check(t, s.FreeAddress(t.Context(), back.ID))
+	if placed := must[Deployment](t)(s.PlaceContainer(t.Context(), claimedOf(t, s, "third"), pool, 80)); placed.Address != old.Address {
+		t.Errorf("placed at %s, want %s", placed.Address, old.Address)
+	}
+}
+
+func claimedOf(t *testing.T, s *Store, app string) Deployment {
+	t.Helper()
+	newApp(t, s, app)
+	return claimed(t, s, app)
+}
