@@ -13,12 +13,16 @@ type form struct {
 	kind     string
 	encoding string // empty: as it is
 	etag     string
+	caching  string
 	varies   bool // other clients may get another form
 }
 
 // bestForm picks what the client likes best, and of what it likes equally the smallest.
 func (f siteFile) bestForm(name string, header http.Header) form {
-	best := form{path: "files/" + name, size: f.size, kind: f.kind, etag: `"` + f.blob + `"`}
+	best := form{path: "files/" + name, size: f.size, kind: f.kind, etag: `"` + f.blob + `"`, caching: siteCaching}
+	if f.immutable {
+		best.caching = immutableCaching
+	}
 	variants := []struct {
 		encoding, suffix string
 		size             int64

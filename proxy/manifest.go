@@ -13,8 +13,8 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// manifestVersion is the version of a release tree's manifest.json that we read.
-const manifestVersion = 1
+// newestManifest is the newest version of a release tree's manifest.json that we read. The first one has no rules.
+const newestManifest = 2
 
 // siteFile is one published file. It is all that is kept in memory of it.
 type siteFile struct {
@@ -22,12 +22,26 @@ type siteFile struct {
 	kind           string // the Content-Type
 	size           int64
 	gzip, br, zstd int64 // sizes of the compressed variants, 0 when there is none
+	immutable      bool  // its name changes with its content
 }
 
 // manifest is the form of manifest.json, which the builder writes.
 type manifest struct {
 	Version int                     `json:"version"`
 	Files   map[string]manifestFile `json:"files"`
+
+	Headers []struct {
+		Path  string      `json:"path"`
+		Set   [][2]string `json:"set"`
+		Unset []string    `json:"unset"`
+	} `json:"headers,omitempty"`
+	Redirects []struct {
+		From   string            `json:"from"`
+		Query  map[string]string `json:"query"`
+		To     string            `json:"to"`
+		Status int               `json:"status"`
+		Force  bool              `json:"force"`
+	} `json:"redirects,omitempty"`
 }
 
 type manifestFile struct {
@@ -42,7 +56,7 @@ type manifestFile struct {
 }
 
 // loadManifest reads what a release tree publishes. Files whose names begin with a dot are left out, but for .well-known.
-func loadManifest(tree string) (map[string]siteFile, error) {
+func loadManifest(tree string) (*published, error) {
 	data, err := os.ReadFile(filepath.Join(tree, "manifest.json"))
 	if err != nil {
 		return nil, store.Problemf(store.CodeErrored, "read site manifest: %w", err)
@@ -51,10 +65,13 @@ func loadManifest(tree string) (map[string]siteFile, error) {
 	if err := json.Unmarshal(data, &read); err != nil {
 		return nil, store.Problemf(store.CodeErrored, "decode site manifest in %s: %w", tree, err)
 	}
-	if read.Version != manifestVersion {
-		return nil, store.Problemf(store.CodeErrored, "site manifest in %s has version %d, not %d", tree, read.Version, manifestVersion)
+	if read.Version < 1 || read.Version > newestManifest {
+		return nil, store.Problemf(store.CodeErrored, "site manifest in %s has version %d, and this proxy knows %d", tree, read.Version, newestManifest)
 	}
-	files := make(map[string]siteFile, len(read.Files))
+	p := &published{tree: tree, files: make(map[string]siteFile, len(read.Files))}
+	if err := p.addRules(read); err != nil {
+		return nil, store.Problemf(store.CodeErrored, "site manifest in %s: %w", tree, err)
+	}
 	for name, file := range read.Files {
 		if err := checkFile(name, file); err != nil {
 			return nil, store.Problemf(store.CodeErrored, "site manifest in %s: %w", tree, err)
@@ -62,12 +79,30 @@ func loadManifest(tree string) (map[string]siteFile, error) {
 		if hidden(name) {
 			continue
 		}
-		files[name] = siteFile{
-			blob: file.Blob, kind: typeOf(name, file.Type), size: file.Size,
+		p.files[name] = siteFile{
+			blob: file.Blob, kind: typeOf(name, file.Type), size: file.Size, immutable: isImmutable(name),
 			gzip: file.Encodings.Gzip, br: file.Encodings.Br, zstd: file.Encodings.Zstd,
 		}
 	}
-	return files, nil
+	return p, nil
+}
+
+func (p *published) addRules(read manifest) error {
+	for _, rule := range read.Headers {
+		compiled, err := compile(rule.Path)
+		if err != nil {
+			return err
+		}
+		p.headers = append(p.headers, headerRule{compiled, rule.Set, rule.Unset})
+	}
+	for _, rule := range read.Redirects {
+		compiled, err := compile(rule.From)
+		if err != nil {
+			return err
+		}
+		p.redirects = append(p.redirects, redirectRule{compiled, rule.Query, rule.To, rule.Status, rule.Force})
+	}
+	return nil
 }
 
 func checkFile(name string, file manifestFile) error {

@@ -16,6 +16,7 @@ import (
 type router struct {
 	logger    *slog.Logger
 	snapshots snapshots
+	shelf     *shelf
 	table     atomic.Pointer[table]
 
 	// predecessor is closed when the process we took the sockets over from has ended; until then it may have requests
@@ -30,7 +31,7 @@ type router struct {
 func newRouter(dir string, logger *slog.Logger) *router {
 	gone := make(chan struct{})
 	close(gone)
-	r := &router{logger: logger, snapshots: snapshots{dir: dir}, predecessor: gone, draining: map[string][]*target{}}
+	r := &router{logger: logger, snapshots: snapshots{dir: dir}, shelf: newShelf(), predecessor: gone, draining: map[string][]*target{}}
 	r.table.Store(newTable(map[string]*entry{}))
 	return r
 }
@@ -43,7 +44,7 @@ func (r *router) load() error {
 	}
 	apps := map[string]*entry{}
 	for _, route := range routes {
-		backend, err := newBackend(route.Target, r.logger)
+		backend, err := newBackend(route.Target, r.shelf, r.logger)
 		if err != nil {
 			r.logger.Error("route of the snapshot cannot be served", "app", route.App, "deployment", route.Target.Deployment, "error", err)
 			continue
@@ -116,7 +117,7 @@ func (r *router) targetFor(present *entry, route store.Route) (*target, error) {
 			return t, nil
 		}
 	}
-	backend, err := newBackend(route.Target, r.logger)
+	backend, err := newBackend(route.Target, r.shelf, r.logger)
 	if err != nil {
 		return nil, err
 	}

@@ -8,12 +8,9 @@ import (
 	"net/url"
 	"os"
 	"path"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/shipgate/shipgate/store"
 )
 
 // siteCaching lets caches keep files but ask each time: a new version is seen at once, and costs a 304 otherwise.
@@ -21,21 +18,10 @@ const siteCaching = "public, max-age=0, must-revalidate"
 
 // site serves a release tree. What is not in its manifest does not exist, whatever lies on the disk.
 type site struct {
-	tree      string
+	*published
 	spa       bool
 	cleanURLs bool
-	files     map[string]siteFile
-}
-
-func openSite(wanted store.Target) (*site, error) {
-	files, err := loadManifest(wanted.Site)
-	if err != nil {
-		return nil, err
-	}
-	if info, err := os.Stat(filepath.Join(wanted.Site, "files")); err != nil || !info.IsDir() {
-		return nil, store.Problemf(store.CodeErrored, "site %s has no files directory", wanted.Site)
-	}
-	return &site{tree: wanted.Site, spa: wanted.SPA, cleanURLs: wanted.CleanURLs, files: files}, nil
+	earlier   []earlier // the newest first
 }
 
 func (s *site) closeIdle() {}
@@ -47,13 +33,70 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) error {
 		page(w, r, http.StatusMethodNotAllowed, "this is a static site")
 		return nil
 	}
-	switch found := s.resolve(r.URL.Path, acceptsHTML(r.Header)); {
-	case found.redirect != "":
+	if rule, values, found := s.redirectFor(r.URL.Path, r.URL.Query(), true); found {
+		s.follow(w, r, rule, values)
+		return nil
+	}
+	name := strings.TrimPrefix(r.URL.Path, "/")
+	if found, ok := s.resolveExact(name); ok {
+		s.answer(w, r, found)
+		return nil
+	}
+	if rule, values, found := s.redirectFor(r.URL.Path, r.URL.Query(), false); found {
+		s.follow(w, r, rule, values)
+		return nil
+	}
+	if before := s.before(name); before != nil {
+		s.serveFile(w, r, before, name, http.StatusOK)
+		return nil
+	}
+	if s.spa && s.has("index.html") && (acceptsHTML(r.Header) || path.Ext(name) == "") && !hidden(name) {
+		s.serveFile(w, r, s.published, "index.html", http.StatusOK)
+		return nil
+	}
+	s.serveMissing(w, r)
+	return nil
+}
+
+func (s *site) answer(w http.ResponseWriter, r *http.Request, found resolution) {
+	if found.redirect != "" {
 		redirect(w, r, found.redirect)
-	case found.name != "":
-		s.serveFile(w, r, found.name)
-	default:
+		return
+	}
+	s.serveFile(w, r, s.published, found.name, http.StatusOK)
+}
+
+// follow does what a rule of _redirects says.
+func (s *site) follow(w http.ResponseWriter, r *http.Request, rule redirectRule, values map[string]string) {
+	if rule.status >= 300 && rule.status < 400 {
+		w.Header().Set("Cache-Control", siteCaching)
+		w.Header().Set("Location", rule.location(values, r.URL.RawQuery))
+		w.WriteHeader(rule.status)
+		return
+	}
+	found, ok := s.resolveExact(strings.TrimPrefix(rule.path(values), "/"))
+	switch {
+	case !ok && rule.status >= 400:
+		page(w, r, rule.status, "a rule of this site says so")
+	case !ok:
 		s.serveMissing(w, r)
+	case found.redirect != "" && rule.status == http.StatusOK:
+		redirect(w, r, found.redirect)
+	case found.redirect != "":
+		page(w, r, rule.status, "a rule of this site says so")
+	default:
+		s.serveFile(w, r, s.published, found.name, rule.status)
+	}
+}
+
+// before finds the earlier release that still has a file which this one has no more. Pages are not among them: what was
+// taken away is to be gone.
+func (s *site) before(name string) *published {
+	for _, one := range s.earlier {
+		file, found := one.files[name]
+		if found && !strings.HasPrefix(file.kind, "text/html") && time.Now().Before(one.until) {
+			return one.published
+		}
 	}
 	return nil
 }
@@ -61,19 +104,8 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) error {
 // resolution is what a path leads to: a file, another path, or nothing.
 type resolution struct{ name, redirect string }
 
-// resolve finds the file of a decoded URL path. It looks names up and never makes one from the path's parts, so that
+// resolveExact finds the file of a decoded URL path. It looks names up and never makes one from the path's parts, so that
 // dots and slashes mean nothing to it.
-func (s *site) resolve(requested string, wantsHTML bool) resolution {
-	name := strings.TrimPrefix(requested, "/")
-	if found, ok := s.resolveExact(name); ok {
-		return found
-	}
-	if s.spa && s.has("index.html") && (wantsHTML || path.Ext(name) == "") && !hidden(name) {
-		return resolution{name: "index.html"}
-	}
-	return resolution{}
-}
-
 func (s *site) resolveExact(name string) (resolution, bool) {
 	directory, isDirectory := strings.CutSuffix(name, "/")
 	switch {
@@ -109,11 +141,6 @@ func (s *site) cleanName(name string) (string, bool) {
 	return clean, isPage && path.Base(clean) != "/"
 }
 
-func (s *site) has(name string) bool {
-	_, found := s.files[name]
-	return found
-}
-
 func redirect(w http.ResponseWriter, r *http.Request, to string) {
 	w.Header().Set("Cache-Control", siteCaching)
 	http.Redirect(w, r, (&url.URL{Path: to, RawQuery: r.URL.RawQuery}).String(), http.StatusMovedPermanently)
@@ -121,44 +148,41 @@ func redirect(w http.ResponseWriter, r *http.Request, to string) {
 
 func acceptsHTML(header http.Header) bool { return strings.Contains(header.Get("Accept"), "text/html") }
 
-// serveFile answers with the file, in the best form the client takes. net/http does conditions and ranges.
-func (s *site) serveFile(w http.ResponseWriter, r *http.Request, name string) {
-	form := s.files[name].bestForm(name, r.Header)
-	content, err := s.open(form)
+// serveFile answers with a file of this or an earlier release, in the best form the client takes. net/http does conditions
+// and ranges.
+func (s *site) serveFile(w http.ResponseWriter, r *http.Request, from *published, name string, status int) {
+	form := from.files[name].bestForm(name, r.Header)
+	content, err := from.open(form)
 	if err != nil {
 		page(w, r, http.StatusInternalServerError, "the file cannot be read")
 		return
 	}
 	defer content.Close()
 	form.describe(w.Header())
-	http.ServeContent(w, r, "", time.Time{}, content)
-}
-
-// serveMissing answers with the site's own 404.html, if there is one.
-func (s *site) serveMissing(w http.ResponseWriter, r *http.Request) {
-	file, found := s.files["404.html"]
-	if !found {
-		page(w, r, http.StatusNotFound, "no such page")
+	s.putHeaders(w.Header(), r.URL.Path)
+	if status == http.StatusOK {
+		http.ServeContent(w, r, "", time.Time{}, content)
 		return
 	}
-	form := file.bestForm("404.html", r.Header)
-	content, err := s.open(form)
-	if err != nil {
-		page(w, r, http.StatusNotFound, "no such page")
-		return
-	}
-	defer content.Close()
-	form.describe(w.Header())
 	w.Header().Del("Etag") // it would be taken for one of the path that was asked for
-	w.WriteHeader(http.StatusNotFound)
+	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		_, _ = io.Copy(w, content) // a client that has gone is nothing to report
 	}
 }
 
+// serveMissing answers with the site's own 404.html, if there is one.
+func (s *site) serveMissing(w http.ResponseWriter, r *http.Request) {
+	if !s.has("404.html") {
+		page(w, r, http.StatusNotFound, "no such page")
+		return
+	}
+	s.serveFile(w, r, s.published, "404.html", http.StatusNotFound)
+}
+
 // open gives a form's content. A symbolic link may not lead out of the tree.
-func (s *site) open(form form) (*os.File, error) {
-	content, err := os.OpenInRoot(s.tree, form.path)
+func (p *published) open(form form) (*os.File, error) {
+	content, err := os.OpenInRoot(p.tree, form.path)
 	if err != nil {
 		return nil, fmt.Errorf("open site file: %w", err)
 	}
@@ -177,7 +201,7 @@ func (s *site) open(form form) (*os.File, error) {
 func (f form) describe(header http.Header) {
 	header.Set("Content-Type", f.kind)
 	header.Set("Content-Length", strconv.FormatInt(f.size, 10))
-	header.Set("Cache-Control", siteCaching)
+	header.Set("Cache-Control", f.caching)
 	header.Set("Etag", f.etag)
 	if f.encoding != "" {
 		header.Set("Content-Encoding", f.encoding)

@@ -26,9 +26,9 @@ const (
 )
 
 // newBackend makes what serves a target. A site that cannot be read is an error.
-func newBackend(wanted store.Target, logger *slog.Logger) (backend, error) {
+func newBackend(wanted store.Target, shelf *shelf, logger *slog.Logger) (backend, error) {
 	if wanted.Site != "" {
-		return openSite(wanted)
+		return openSite(wanted, shelf, logger)
 	}
 	return newUpstream(wanted.Address, logger), nil
 }

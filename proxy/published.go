@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+	"weak"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// published is what one release tree has to serve. It never changes, so that all targets that serve it share one.
+type published struct {
+	tree      string
+	files     map[string]siteFile
+	headers   []headerRule
+	redirects []redirectRule
+}
+
+func (p *published) has(name string) bool {
+	_, found := p.files[name]
+	return found
+}
+
+// shelf finds what was read already and is still in use. A cutover reads only what is new.
+type shelf struct {
+	mu   sync.Mutex
+	read map[string]weak.Pointer[published] // by tree
+}
+
+func newShelf() *shelf { return &shelf{read: map[string]weak.Pointer[published]{}} }
+
+// open gives what a tree publishes.
+func (s *shelf) open(tree string) (*published, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.read[tree].Value(); known != nil {
+		return known, nil
+	}
+	loaded, err := loadManifest(tree)
+	if err != nil {
+		return nil, err
+	}
+	for other, pointer := range s.read {
+		if pointer.Value() == nil {
+			delete(s.read, other)
+		}
+	}
+	s.read[tree] = weak.Make(loaded)
+	return loaded, nil
+}
+
+// earlier is a release tree that was live before and whose files are still to be found until a time.
+type earlier struct {
+	*published
+	until time.Time
+}
+
+// openEarlier opens the earlier trees. One that is gone keeps nobody from serving the present one.
+func (s *shelf) openEarlier(wanted store.Target, logger *slog.Logger) []earlier {
+	var opened []earlier
+	for _, before := range wanted.Earlier {
+		if !time.Now().Before(before.Until) {
+			continue
+		}
+		read, err := s.open(before.Site)
+		if err != nil {
+			logger.Warn("files of an earlier release cannot be served", "site", before.Site, "error", err)
+			continue
+		}
+		opened = append(opened, earlier{read, before.Until})
+	}
+	return opened
+}
+
+func openSite(wanted store.Target, shelf *shelf, logger *slog.Logger) (*site, error) {
+	read, err := shelf.open(wanted.Site)
+	if err != nil {
+		return nil, err
+	}
+	if info, err := os.Stat(filepath.Join(wanted.Site, "files")); err != nil || !info.IsDir() {
+		return nil, store.Problemf(store.CodeErrored, "site %s has no files directory", wanted.Site)
+	}
+	return &site{published: read, spa: wanted.SPA, cleanURLs: wanted.CleanURLs, earlier: shelf.openEarlier(wanted, logger)}, nil
+}
