@@ -153,10 +153,24 @@ func readValue(node *yaml.Node, into reflect.Value, where string) error {
 	if err == nil {
 		err = json.Unmarshal(text, into.Addr().Interface())
 	}
+	if err == nil && isEmpty(into) {
+		err = errors.New("it is empty, which says nothing: leave it out")
+	}
 	if err != nil {
 		return fmt.Errorf("line %d: %s: %w", node.Line, strings.TrimSuffix(where, "."), err)
 	}
 	return nil
+}
+
+// isEmpty says of a value that it could not be told from one that is not there. No is an answer, though.
+func isEmpty(value reflect.Value) bool {
+	switch value.Kind() {
+	case reflect.Map, reflect.Slice:
+		return value.Len() == 0
+	case reflect.Bool:
+		return false
+	}
+	return value.IsZero()
 }
 
 func fieldOf(object reflect.Value, key string) (field reflect.Value, names []string) {

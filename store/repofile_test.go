@@ -55,6 +55,9 @@ func TestRepoFilesThatAreRefused(t *testing.T) {
 		"resources:\n  cpus: .nan\n":           "line 2: resources.cpus",
 		"resources: {memory: much}\n":          `line 1: resources.memory: "much" is not a size`,
 		"port: 1\nbuild:\n  context: [a]\n":    "line 3: build.context",
+		"port: 80\nrelease: \"\"\n":            "line 2: release: it is empty",
+		"stop: {grace: 0s}\n":                  "line 1: stop.grace: it is empty",
+		"build: {cache: []}\n":                 "line 1: build.cache: it is empty",
 		"? [a]\n: b\n":                         "line 1",
 		"release: [a, b]\n":                    "line 1: release",
 	} {

@@ -116,6 +116,8 @@ func TestSchemaJudgesAsTheServerDoes(t *testing.T) {
 		"volumes: []", "env: {A: b}", "health: {}", "health: {path: up}", "health: {path: /a b}", "health: {path: /, status: 99}", "health: {path: /, colour: red}",
 		"health: {path: /, timeout: 30}", "health: {path: /, timeout: soon}", "health: {path: /, successes: 101}", "stop: {signal: end}", "stop: {grace: 10}", "stop: 1",
 		"resources: {memory: much}", "resources: {memory: 1.5g}", "resources: {memory: -1}", "resources: {cpus: -1}", "resources: {cpus: many}", "resources: {pids: 1.5}",
+		"port: 0", "release: ''", "strategy: ''", "build: {context: ''}", "build: {args: {}}", "health: {path: ''}", "health: {path: /, status: 0}", "health: {path: /, host: ''}",
+		"resources: {cpus: 0}", "resources: {memory: 0}", "resources: {memory: 0m}", "resources: {pids: 0}", "stop: {signal: ''}", "build: {args: {A: ''}}", "resources: {memory: 010m}",
 		"build: {args: {A: 1}}", "build: {args: [A]}", "build: {secrets: [A]}", "release: [a]", "build: []",
 	} {
 		file, err := DecodeRepoFile([]byte(text))
@@ -127,7 +129,7 @@ func TestSchemaJudgesAsTheServerDoes(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"publish_dir: out\nspa: true\nclean_urls: false\nbuild: {image: node:22, command: make, output: out, cache: [/a]}", "build: {cache: [a], image: a, command: b, output: c}",
-		"spa: very", "publish_dir: 1", "build: {cache: /a, image: a, command: b, output: c}"} {
+		"spa: very", "publish_dir: 1", "publish_dir: ''", "build: {cache: [], image: a, command: b, output: c}", "build: {cache: /a, image: a, command: b, output: c}"} {
 		file, err := DecodeRepoFile([]byte(text))
 		if err == nil {
 			_, _, err = file.Over(SourceStatic, nil)
