@@ -3,12 +3,14 @@ package dockerengine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/docker/docker/pkg/stdcopy"
 )
@@ -131,6 +133,19 @@ func TestDemultiplex(t *testing.T) {
 	wanted := []string{"one", "an error", "two", "", strings.Repeat("x", longestLine+1), "end"}
 	if !slices.Equal(lines, wanted) {
 		t.Errorf("lines %.200q, want %.200q", lines, wanted)
+	}
+}
+
+// What a stream that is lost breaks off in is no line: it comes whole when the log is read again.
+func TestDemultiplexALostStream(t *testing.T) {
+	var stream bytes.Buffer
+	io.WriteString(stdcopy.NewStdWriter(&stream, stdcopy.Stdout), "one\ntw")
+	io.WriteString(stdcopy.NewStdWriter(&stream, stdcopy.Stderr), "an err")
+	var lines []string
+	broken := io.MultiReader(&stream, iotest.ErrReader(io.ErrUnexpectedEOF))
+	err := demultiplex(broken, func(line string) { lines = append(lines, line) })
+	if !errors.Is(err, io.ErrUnexpectedEOF) || !slices.Equal(lines, []string{"one"}) {
+		t.Errorf("lines %q, error %v", lines, err)
 	}
 }
 

@@ -77,9 +77,14 @@ func dockerClient(t *testing.T, socket string) *client.Client {
 // makeImage imports the testapp; changes are lines of a Dockerfile.
 func (l *lab) makeImage(t *testing.T, changes ...string) string {
 	t.Helper()
+	return l.importImage(t, enginetest.RootFS(t), append([]string{`ENTRYPOINT ["/testapp"]`}, changes...)...)
+}
+
+func (l *lab) importImage(t *testing.T, rootFS []byte, changes ...string) string {
+	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	changes = append([]string{`ENTRYPOINT ["/testapp"]`, "LABEL " + store.LabelData + "=" + l.serverID}, changes...)
-	source := image.ImportSource{SourceName: "-", Source: bytes.NewReader(enginetest.RootFS(t))}
+	changes = append([]string{"LABEL " + store.LabelData + "=" + l.serverID}, changes...)
+	source := image.ImportSource{SourceName: "-", Source: bytes.NewReader(rootFS)}
 	stream, err := l.docker.ImageImport(ctx, source, "", image.ImportOptions{Changes: changes})
 	if err != nil {
 		t.Fatal(err)

@@ -20,10 +20,8 @@ var engineResolver = netip.MustParseAddr("127.0.0.11")
 // listening lists the TCP sockets that the container's processes listen on, and nil when they cannot be seen: the
 // container does not run, or its process is not on this host.
 func listening(found *container.InspectResponse) []netip.AddrPort {
-	process := filepath.Join("/proc", strconv.Itoa(found.State.Pid))
-	// The process number is the engine's. Only where the cgroup names the container is it a process of this host too.
-	cgroup, err := os.ReadFile(filepath.Join(process, "cgroup"))
-	if err != nil || found.State.Pid == 0 || !strings.Contains(string(cgroup), found.ID) {
+	process, here := processFolder(found)
+	if !here {
 		return nil
 	}
 	sockets := []netip.AddrPort{}
@@ -39,6 +37,14 @@ func listening(found *container.InspectResponse) []netip.AddrPort {
 		file.Close()
 	}
 	return sockets
+}
+
+// processFolder is where this host's kernel describes the container's first process. The process number is the
+// engine's: only where the cgroup names the container is it a process of this host too.
+func processFolder(found *container.InspectResponse) (folder string, here bool) {
+	folder = filepath.Join("/proc", strconv.Itoa(found.State.Pid))
+	cgroup, err := os.ReadFile(filepath.Join(folder, "cgroup"))
+	return folder, err == nil && found.State.Pid > 0 && strings.Contains(string(cgroup), found.ID)
 }
 
 // listenState is TCP_LISTEN as the kernel prints it.
