@@ -70,8 +70,8 @@ func (s *Store) keptOf(ctx context.Context, app string) ([]int64, error) {
 	one := func(row scanner) (id int64, err error) { err = row.Scan(&id); return id, err }
 	return collect(ctx, s.read, one, `
 		WITH mine AS (SELECT id FROM apps WHERE name = ?1)
-		SELECT deployment FROM (SELECT deployment FROM releases WHERE app IN mine
-			AND id IN (SELECT release FROM deployments WHERE app IN mine AND verdict = 'succeeded') ORDER BY id DESC LIMIT ?2)
+		SELECT deployment FROM (SELECT deployment FROM releases WHERE id IN
+			(SELECT release FROM deployments WHERE app IN mine AND verdict = 'succeeded') ORDER BY id DESC LIMIT ?2)
 		UNION SELECT number FROM numbers WHERE number > (SELECT max(number) FROM numbers) - ?3 AND number NOT IN (SELECT id FROM deployments)
 		UNION SELECT r.deployment FROM live l JOIN releases r ON r.id = l.release WHERE l.app IN mine
 		UNION SELECT id FROM deployments WHERE app IN mine AND step NOT IN ('done', 'undone')

@@ -12,6 +12,7 @@ func TestRepoFileWinsOverTheConfig(t *testing.T) {
 	}{
 		{"nothing said", "# only a remark\n", `{"port":80}`, `{"port":80}`, SourceDockerfile},
 		{"empty file", "", ``, `{}`, SourceDockerfile},
+		{"null said", "null\n", `{"port":80}`, `{"port":80}`, SourceDockerfile},
 		{"over null", "port: 1", `null`, `{"port":1}`, SourceDockerfile},
 		{"image", "port: 9000\nstrategy: recreate\nrelease: ./migrate up\nhealth:\n  path: /up\nstop:\n  signal: SIGINT\n  grace: 5s\n",
 			`{"image":"a:1","port":80,"deploy_strategy":"blue-green","healthcheck":{"path":"/old","status":204}}`,
@@ -44,6 +45,9 @@ func TestRepoFilesThatAreRefused(t *testing.T) {
 		"port:\n":                              "line 1: port: it has no value",
 		"stop:\n  grace: soon\n":               "line 2: stop.grace",
 		"release: &a x\nstrategy: *a\n":        "anchors",
+		"port: &a 80\n":                        "line 1: anchors",
+		"stop: &a\n  <<: *a\n":                 "line 1: anchors",
+		"port: *a\n":                           RepoFileName,
 		"- port\n":                             "line 1",
 		"a: b: c\n":                            "shipgate.yaml",
 		"port: 1\n---\nport: 2\n":              "more than one",
