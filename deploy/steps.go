@@ -104,14 +104,33 @@ func (a *attempt) startContainer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if a.watched, err = a.Engine.Watch(ctx, spec.Name); err != nil {
-		return fmt.Errorf("watch new container: %w", err)
-	}
-	if err := a.Engine.Start(bounded, spec); err != nil {
-		return fmt.Errorf("start new container: %w", err)
+	if err := a.watchAndStart(ctx, bounded, spec); err != nil {
+		return err
 	}
 	a.say(ctx, "start", "%s on %s · %s", spec.Name, spec.Address, seconds(time.Since(began)))
 	return nil
+}
+
+// watchAndStart listens before anything can happen. That a warm container had ended is no news, so that one is listened to
+// from its start on; an end that came at once is its state then.
+func (a *attempt) watchAndStart(ctx, bounded context.Context, spec store.ContainerSpec) (err error) {
+	warm := a.containerOf() != a.d.ID
+	if warm {
+		if err := a.Engine.Start(bounded, spec); err != nil {
+			return fmt.Errorf("start warm container: %w", err)
+		}
+	}
+	if a.watched, err = a.Engine.Watch(ctx, spec.Name); err != nil || warm {
+		return wrap("watch new container", err)
+	}
+	return wrap("start new container", a.Engine.Start(bounded, spec))
+}
+
+func wrap(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", doing, err)
 }
 
 // clearUnfinished makes way for the new container: what an earlier process left of it may have ended, which would be news

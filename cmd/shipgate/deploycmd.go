@@ -100,6 +100,9 @@ func (c *cli) deploy(ctx context.Context, app string, body map[string]any, detac
 		}
 	}
 	if ended.Verdict != store.Succeeded {
+		if ended.Hint != "" {
+			fmt.Fprintf(c.stderr, "hint:  %s\n", ended.Hint)
+		}
 		return verdictError{ended.Verdict}
 	}
 	return nil

@@ -160,6 +160,7 @@ func (s *scriptServer) serve(ts *testscript.TestScript, args []string) {
 func (s *scriptServer) start(args ...string) error {
 	args = append([]string{"serve", "--data", s.dir, "--listen", s.api, "--public-addr", s.public}, args...)
 	s.command = exec.Command(filepath.Join(s.bin, "shipgate"), args...)
+	s.command.Env = append(os.Environ(), composePlugin()...)
 	stderr, err := s.command.StderrPipe()
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -164,6 +165,15 @@ func runShell(script string, args ...string) error {
 	}
 	return nil
 }
+
+// composePlugin tells a server where the plugin is that was built for the tests, if it was.
+var composePlugin = sync.OnceValue(func() []string {
+	output, err := exec.Command("../../scripts/compose.sh").Output()
+	if err != nil {
+		return nil
+	}
+	return []string{"SHIPGATE_COMPOSE=" + strings.TrimSpace(string(output))}
+})
 
 // hasTool tells scripts which of the tools that are not on every machine are there.
 func hasTool(t *testing.T, script string) bool {

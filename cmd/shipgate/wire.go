@@ -54,11 +54,19 @@ func (s *services) wireEngine(sites, stacks string) {
 	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: id, Logger: s.logger})
 	s.stacks = compose.New(compose.Options{ServerID: id, Network: s.engine.Network, Containers: s.engine.List, Logger: s.logger})
 	s.builder = builder.New(builder.Options{
-		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, Login: s.store.RegistryLogin, StackPlan: compose.Plan, Logger: s.logger,
+		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, Login: s.store.RegistryLogin, StackPlan: s.planStack, Logger: s.logger,
 		Snapshots: func(ctx context.Context, app, sha string) (builder.Snapshot, error) {
 			return s.git.Snapshot(ctx, app, sha)
 		},
 	})
+}
+
+// planStack refuses a stack that nothing here could bring up before anything is built for it.
+func (s *services) planStack(ctx context.Context, app, checkout string, config *store.ComposeConfig, env map[string]string) (store.StackPlan, error) {
+	if _, err := s.stacks.Version(ctx); err != nil {
+		return store.StackPlan{}, err
+	}
+	return compose.Plan(ctx, app, checkout, config, env)
 }
 
 // wireForge joins the git side, which fetches, and the GitHub side, which says where from and hears what was pushed there.
