@@ -68,7 +68,11 @@ func loadManifest(tree string) (*published, error) {
 	if read.Version < 1 || read.Version > newestManifest {
 		return nil, store.Problemf(store.CodeErrored, "site manifest in %s has version %d, and this proxy knows %d", tree, read.Version, newestManifest)
 	}
-	p := &published{tree: tree, files: make(map[string]siteFile, len(read.Files))}
+	opened, err := openContents(tree)
+	if err != nil {
+		return nil, store.Problemf(store.CodeErrored, "open site: %w", err)
+	}
+	p := &published{contents: opened, files: make(map[string]siteFile, len(read.Files))}
 	if err := p.addRules(read); err != nil {
 		return nil, store.Problemf(store.CodeErrored, "site manifest in %s: %w", tree, err)
 	}

@@ -2,8 +2,6 @@ package proxy
 
 import (
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 	"weak"
@@ -13,7 +11,7 @@ import (
 
 // published is what one release tree has to serve. It never changes, so that all targets that serve it share one.
 type published struct {
-	tree      string
+	*contents
 	files     map[string]siteFile
 	headers   []headerRule
 	redirects []redirectRule
@@ -80,7 +78,7 @@ func openSite(wanted store.Target, shelf *shelf, logger *slog.Logger) (*site, er
 	if err != nil {
 		return nil, err
 	}
-	if info, err := os.Stat(filepath.Join(wanted.Site, "files")); err != nil || !info.IsDir() {
+	if info, err := read.root.Stat("files"); err != nil || !info.IsDir() {
 		return nil, store.Problemf(store.CodeErrored, "site %s has no files directory", wanted.Site)
 	}
 	return &site{published: read, spa: wanted.SPA, cleanURLs: wanted.CleanURLs, earlier: shelf.openEarlier(wanted, logger)}, nil

@@ -118,12 +118,16 @@ type redirectRule struct {
 }
 
 // redirectFor finds the first rule for a request: of all rules, or of those that count even where there is a file.
-func (p *published) redirectFor(path string, query url.Values, forced bool) (rule redirectRule, values map[string]string, found bool) {
+func (p *published) redirectFor(address *url.URL, forced bool) (rule redirectRule, values map[string]string, found bool) {
+	if len(p.redirects) == 0 {
+		return rule, nil, false
+	}
+	query := address.Query()
 	for _, rule := range p.redirects {
 		if forced && !rule.force {
 			continue
 		}
-		values, matches := rule.match(path)
+		values, matches := rule.match(address.Path)
 		if matches && takeQuery(rule.query, query, values) {
 			return rule, values, true
 		}

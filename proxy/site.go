@@ -1,12 +1,9 @@
 package proxy
 
 import (
-	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -33,7 +30,7 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) error {
 		page(w, r, http.StatusMethodNotAllowed, "this is a static site")
 		return nil
 	}
-	if rule, values, found := s.redirectFor(r.URL.Path, r.URL.Query(), true); found {
+	if rule, values, found := s.redirectFor(r.URL, true); found {
 		s.follow(w, r, rule, values)
 		return nil
 	}
@@ -42,7 +39,7 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) error {
 		s.answer(w, r, found)
 		return nil
 	}
-	if rule, values, found := s.redirectFor(r.URL.Path, r.URL.Query(), false); found {
+	if rule, values, found := s.redirectFor(r.URL, false); found {
 		s.follow(w, r, rule, values)
 		return nil
 	}
@@ -152,7 +149,15 @@ func acceptsHTML(header http.Header) bool { return strings.Contains(header.Get("
 // and ranges.
 func (s *site) serveFile(w http.ResponseWriter, r *http.Request, from *published, name string, status int) {
 	form := from.files[name].bestForm(name, r.Header)
-	content, err := from.open(form)
+	if status == http.StatusOK && r.Header.Get("If-None-Match") == form.etag { // the usual question, answered without the file
+		form.describe(w.Header())
+		w.Header().Del("Content-Length")
+		w.Header().Del("Content-Type")
+		s.putHeaders(w.Header(), r.URL.Path)
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	content, err := from.contents.open(form)
 	if err != nil {
 		page(w, r, http.StatusInternalServerError, "the file cannot be read")
 		return
@@ -178,23 +183,6 @@ func (s *site) serveMissing(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.serveFile(w, r, s.published, "404.html", http.StatusNotFound)
-}
-
-// open gives a form's content. A symbolic link may not lead out of the tree.
-func (p *published) open(form form) (*os.File, error) {
-	content, err := os.OpenInRoot(p.tree, form.path)
-	if err != nil {
-		return nil, fmt.Errorf("open site file: %w", err)
-	}
-	info, err := content.Stat()
-	if err == nil && (!info.Mode().IsRegular() || info.Size() != form.size) {
-		err = &fs.PathError{Op: "open", Path: form.path, Err: fs.ErrInvalid}
-	}
-	if err != nil {
-		_ = content.Close() // read only
-		return nil, err
-	}
-	return content, nil
 }
 
 // describe sets the headers that belong to the form.

@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+func TestSmallFilesAreReadOnceAndWithinBounds(t *testing.T) {
+	large := strings.Repeat("x", smallFile+1)
+	tree := writeTree(t, map[string]string{"a.txt": "first", "large.txt": large}, nil)
+	c, err := openContents(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(name string, size int) string {
+		t.Helper()
+		content, err := c.open(form{path: "files/" + name, size: int64(size)})
+		if err != nil {
+			return err.Error()
+		}
+		defer content.Close()
+		text, err := io.ReadAll(content)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	read("a.txt", 5)
+	read("large.txt", len(large))
+	if c.room != smallFiles-5 {
+		t.Errorf("%d bytes are held, want 5", smallFiles-c.room)
+	}
+	if err := os.Remove(filepath.Join(tree, "files", "a.txt")); err != nil {
+		t.Fatal(err)
+	}
+	if got := read("a.txt", 5); got != "first" {
+		t.Errorf("a small file was opened again: %q", got)
+	}
+	c.room = 3
+	c.hold("b", []byte("four"))
+	if _, held := c.small["b"]; held || c.room != 3 {
+		t.Error("more is held than there is room for")
+	}
+}
+
+func TestUnchangedFileIsNotOpened(t *testing.T) {
+	tree := writeTree(t, map[string]string{"app.3f9c2ab1.js": strings.Repeat("x", smallFile+1)}, nil)
+	s := mustOpen(t, store.Target{Site: tree})
+	tag := get(t, s, "/app.3f9c2ab1.js").Header().Get("Etag")
+	if err := os.Remove(filepath.Join(tree, "files", "app.3f9c2ab1.js")); err != nil {
+		t.Fatal(err)
+	}
+	request := httptest.NewRequest(http.MethodGet, "/app.3f9c2ab1.js", nil)
+	request.Header.Set("If-None-Match", tag)
+	answer := httptest.NewRecorder()
+	if err := s.serve(answer, request); err != nil {
+		t.Fatal(err)
+	}
+	if answer.Code != 304 || answer.Header().Get("Etag") != tag || answer.Header().Get("Content-Length") != "" || answer.Header().Get("Cache-Control") != immutableCaching {
+		t.Errorf("%d %v", answer.Code, answer.Header())
+	}
+	request.Header.Set("If-None-Match", `"another"`)
+	answer = httptest.NewRecorder()
+	if err := s.serve(answer, request); err != nil {
+		t.Fatal(err)
+	}
+	if answer.Code != 500 {
+		t.Errorf("a file that is gone: %d", answer.Code)
+	}
+}
