@@ -64,12 +64,34 @@ func (l *registryLogin) Register(server *grpc.Server) { auth.RegisterAuthServer(
 
 // Credentials answers BuildKit, which asks by the host that it connects to.
 func (l *registryLogin) Credentials(_ context.Context, request *auth.CredentialsRequest) (*auth.CredentialsResponse, error) {
-	host := request.GetHost()
-	if host == "registry-1.docker.io" {
-		host = "docker.io"
-	}
-	if host != l.host {
+	if referenceHost(request.GetHost()) != l.host {
 		return &auth.CredentialsResponse{}, nil
 	}
 	return &auth.CredentialsResponse{Username: l.username, Secret: l.password}, nil
+}
+
+// registryLogins gives a build the credentials for each registry that a FROM of it names.
+type registryLogins struct {
+	auth.UnimplementedAuthServer
+	login func(ctx context.Context, host string) (username, password string, found bool, err error)
+}
+
+// Register adds the credentials to a session with BuildKit.
+func (l *registryLogins) Register(server *grpc.Server) { auth.RegisterAuthServer(server, l) }
+
+// Credentials answers BuildKit. A host that there are none for may let everybody in.
+func (l *registryLogins) Credentials(ctx context.Context, request *auth.CredentialsRequest) (*auth.CredentialsResponse, error) {
+	username, password, found, err := l.login(ctx, referenceHost(request.GetHost()))
+	if err != nil || !found {
+		return &auth.CredentialsResponse{}, err
+	}
+	return &auth.CredentialsResponse{Username: username, Secret: password}, nil
+}
+
+// referenceHost is the host that BuildKit connects to as it stands in references.
+func referenceHost(host string) string {
+	if host == "registry-1.docker.io" {
+		return "docker.io"
+	}
+	return host
 }

@@ -202,8 +202,16 @@ func (i *imageBuild) options() buildkit.SolveOpt {
 		LocalMounts:   map[string]fsutil.FS{"context": i.context, "dockerfile": i.definition()},
 		SharedKey:     strings.Join([]string{i.serverID, i.request.App, i.recipe.context}, ":"),
 		FrontendAttrs: i.attributes(),
-		Session:       append([]session.Attachable{secretsprovider.FromMap(i.secrets)}, i.recipe.session...),
+		Session:       append([]session.Attachable{secretsprovider.FromMap(i.secrets)}, i.logins()...),
 	}
+}
+
+// logins are what BuildKit may show registries: what the recipe says, else what the operator stored.
+func (i *imageBuild) logins() []session.Attachable {
+	if i.recipe.session != nil || i.login == nil {
+		return i.recipe.session
+	}
+	return []session.Attachable{&registryLogins{login: i.login}}
 }
 
 func (i *imageBuild) attributes() map[string]string {
