@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -96,7 +97,7 @@ func (f *Fake) Up() error {
 	if f.server != nil {
 		return nil
 	}
-	listener, err := net.Listen("tcp", f.address)
+	listener, err := listen(f.address)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
@@ -104,6 +105,22 @@ func (f *Fake) Up() error {
 	f.server = newServer(http.HandlerFunc(f.serve))
 	go f.server.Serve(listener)
 	return nil
+}
+
+// listen takes an address again, or finds one below the ports that systems hand out by themselves: nobody else is given it
+// while it is down.
+func listen(address string) (net.Listener, error) {
+	if _, port, _ := net.SplitHostPort(address); port != "0" {
+		return net.Listen("tcp", address)
+	}
+	var err error
+	for range 100 {
+		var listener net.Listener
+		if listener, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20000+rand.IntN(10000))); err == nil {
+			return listener, nil
+		}
+	}
+	return nil, err
 }
 
 // Down refuses connections and cuts those there are.
