@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shipgate/shipgate/deploy/memengine"
 	"github.com/shipgate/shipgate/store"
 )
 
@@ -176,4 +177,58 @@ func (s *server) wantStates(want map[string]bool) {
 		}
 	}
 	s.t.Errorf("containers run: %v, want %v", got, want)
+}
+
+// stackServer is a server with a compose app, whose commit n is stack n.
+func stackServer(t *testing.T, behaviours ...memengine.Behaviour) *server {
+	t.Helper()
+	var stacks *memengine.Stacks
+	s := newServer(t, func(o *Options) {
+		stacks = memengine.NewStacks(o.Engine.(*memengine.Engine))
+		o.Stacks, o.StacksDir = stacks, "/stacks"
+	})
+	_, err := s.store.CreateApp(t.Context(), store.App{
+		Name: "shop", Source: store.SourceCompose, Hosts: []string{"shop.example.com"}, Config: []byte(`{"healthcheck":{"path":"/healthz","timeout":"1s"}}`),
+	})
+	s.must(err)
+	for n, behaviour := range behaviours {
+		artefact := store.Artefact{Stack: "shop/" + sha(n), Port: 8080}
+		s.builder.mu.Lock()
+		s.builder.artefacts[sha(n)] = artefact
+		s.builder.mu.Unlock()
+		stacks.Behave("/stacks/"+artefact.Stack, behaviour)
+	}
+	return s
+}
+
+func TestStackThatFailsIsTakenBack(t *testing.T) {
+	for name, bad := range map[string]memengine.Behaviour{
+		"exits": {Exits: true, ExitCode: 3, Log: []string{"boom"}}, "unhealthy": {Unhealthy: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := stackServer(t, memengine.Behaviour{}, bad, memengine.Behaviour{})
+			first := s.wantVerdict(s.push("shop", 0).ID, store.Succeeded, "")
+			other := "shipgate-shop-other-1"
+			s.wantStates(map[string]bool{first.Container: true, other: true})
+			failed := s.wantVerdict(s.push("shop", 1).ID, store.Failed, "")
+			s.wantStates(map[string]bool{first.Container: true, other: true})
+			s.wantLive("shop", first.ID)
+			if _, _, held := s.router.look("shop"); held {
+				t.Error("requests are held for ever")
+			}
+			if name == "exits" && !strings.Contains(strings.Join(s.lines(failed.ID), "\n"), "boom") {
+				t.Errorf("what it wrote is not said:\n%s", strings.Join(s.lines(failed.ID), "\n"))
+			}
+			last := s.wantVerdict(s.push("shop", 2).ID, store.Succeeded, "")
+			s.wantStates(map[string]bool{last.Container: true, other: true})
+			s.must(s.runner.Destroy(t.Context(), "shop"))
+			s.wantStates(map[string]bool{})
+		})
+	}
+}
+
+func TestFirstStackThatFailsGoesDown(t *testing.T) {
+	s := stackServer(t, memengine.Behaviour{Unhealthy: true})
+	s.wantVerdict(s.push("shop", 0).ID, store.Failed, "health check failed")
+	s.wantStates(map[string]bool{})
 }

@@ -152,8 +152,8 @@ func TestVolumesSurvive(t *testing.T) {
 func TestFailuresAreExplained(t *testing.T) {
 	l := newLab(t)
 	for name, test := range map[string]struct{ services, says, logs string }{
-		"exit": {"web: {image: x, depends_on: [db]}, db: {image: x, environment: {EXIT_CODE: '4', LOG_LINES: '60'}, expose: []}",
-			"service db ended with exit code 4", "line 60"},
+		"exit": {"web: {image: x, depends_on: [db]}, db: {image: x, environment: {EXIT_CODE: '4', LOG_LINES: '200'}, expose: []}",
+			"service db ended with exit code 4", "line 19"}, // of either stream: they are not in order with each other,
 		"unhealthy": {"web: {image: x, environment: {HEALTH_STATUS: '500', LOG_LINES: '1'}, healthcheck: {test: [CMD, /testapp, probe], interval: 500ms, retries: 2}}",
 			"service web is unhealthy", "line 1"},
 		"never healthy": {"web: {image: x, environment: {HEALTH_STATUS: '500'}, healthcheck: {test: [CMD, /testapp, probe], interval: 500ms, retries: 1000}}",

@@ -232,7 +232,7 @@ func (e *Engine) check() {
 		if name != c.spec.Name {
 			panic(fmt.Sprintf("memengine: container %s is kept as %s", c.spec.Name, name))
 		}
-		if !c.running || c.foreign {
+		if !c.running || c.foreign || !c.spec.Address.IsValid() {
 			continue
 		}
 		if other, taken := holders[c.spec.Address]; taken {
@@ -267,7 +267,7 @@ func (e *Engine) list(app string) []store.Container {
 			continue
 		}
 		found = append(found, store.Container{
-			Name: c.spec.Name, App: c.spec.App, Deployment: c.spec.Deployment, Running: c.running, Health: c.health,
+			Name: c.spec.Name, App: c.spec.App, Deployment: c.spec.Deployment, Role: c.spec.Role, Running: c.running, Health: c.health,
 		})
 	}
 	slices.SortFunc(found, func(a, b store.Container) int { return cmp.Compare(a.Name, b.Name) })
