@@ -171,6 +171,7 @@ func (r *Runner) startLive(ctx context.Context, live store.Live) error {
 	if err != nil {
 		return err
 	}
+	spec.KeepRunning = true
 	r.Logger.Info("start what is live", "app", d.App, "deployment", d.ID, "container", spec.Name)
 	return r.Engine.Start(ctx, spec)
 }

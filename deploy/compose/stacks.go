@@ -134,14 +134,20 @@ func (p *project) up(ctx context.Context, r *rendering, model []byte, log func(s
 	said := &tail{}
 	run := func(args ...string) error {
 		common := []string{"--env-file", os.DevNull, "-f", "-", "up", "--no-build", "--pull", "never"}
-		return with.run(ctx, model, func(line string) { said.add(line); log(line) }, p.args(slices.Concat(common, args)...)...)
+		return unlessBusy(ctx, said, func() error {
+			return with.run(ctx, model, func(line string) { said.add(line); log(line) }, p.args(slices.Concat(common, args)...)...)
+		})
 	}
 	var err error
 	if half := p.halfMade(r); len(half) > 0 {
 		err = run(slices.Concat([]string{"--no-start", "--no-deps", "--force-recreate"}, half)...)
 	}
+	healthy := []string{"--detach", "--wait", "--wait-timeout", strconv.Itoa(int(math.Ceil(wait.Seconds())))}
 	if err == nil {
-		err = run("--detach", "--wait", "--wait-timeout", strconv.Itoa(int(math.Ceil(wait.Seconds()))), "--remove-orphans")
+		err = run(append(slices.Clone(healthy), "--remove-orphans")...)
+	}
+	if err == nil && nobodyAt(ctx, r.spec.Address) {
+		err = run(append(slices.Clone(healthy), "--no-deps", "--force-recreate", r.built.Routed)...)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
