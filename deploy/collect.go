@@ -18,7 +18,10 @@ func (r *Runner) Collect(ctx context.Context, dry bool) ([]store.Garbage, error)
 	var garbage []store.Garbage
 	var trouble error
 	for _, container := range containers {
-		needed, err := r.needed(ctx, container)
+		needed := container.Role == store.RoleStack
+		if !needed {
+			needed, err = r.Store.NeedsContainer(ctx, container.App, container.Name)
+		}
 		if err == nil && !needed {
 			garbage = append(garbage, store.Garbage{Kind: "container", App: container.App, Name: container.Name})
 			if !dry {
@@ -28,20 +31,4 @@ func (r *Runner) Collect(ctx context.Context, dry bool) ([]store.Garbage, error)
 		trouble = errors.Join(trouble, err)
 	}
 	return garbage, trouble
-}
-
-func (r *Runner) needed(ctx context.Context, container store.Container) (bool, error) {
-	if container.Role == store.RoleStack {
-		return true, nil
-	}
-	unfinished, err := r.Store.Unfinished(ctx, container.App)
-	if err != nil || len(unfinished) > 0 {
-		return true, err
-	}
-	warm, err := r.warmNames(ctx, container.App)
-	if err != nil || warm[container.Name] {
-		return true, err
-	}
-	live, _, err := r.Store.Live(ctx, container.App)
-	return err != nil || live.Container == container.Name, err
 }

@@ -21,9 +21,7 @@ func (a *attempt) runReleaseCommand(ctx context.Context) error {
 	bounded, cancel := context.WithTimeoutCause(ctx, store.DefaultReleaseTime,
 		store.Problemf(store.CodeFailed, "the release command took longer than %s", seconds0(store.DefaultReleaseTime)).WithHint("%s", a.logsHint()))
 	defer cancel()
-	lines := a.newLineLog("release")
-	code, err := a.Commands.Run(bounded, a.commandSpec(words), lines.add)
-	lines.close()
+	code, err := a.runCommand(bounded, words)
 	switch {
 	case err != nil && bounded.Err() != nil && ctx.Err() == nil:
 		return context.Cause(bounded)
@@ -34,6 +32,13 @@ func (a *attempt) runReleaseCommand(ctx context.Context) error {
 	}
 	a.say(ctx, "release", "%s · %s", a.config.Shared().Release, seconds(time.Since(began)))
 	return nil
+}
+
+// runCommand has the command's last line in the history before anything that follows.
+func (a *attempt) runCommand(ctx context.Context, words []string) (exitCode int, err error) {
+	lines := a.newLineLog("release")
+	defer lines.close()
+	return a.Commands.Run(ctx, a.commandSpec(words), lines.add)
 }
 
 // commandSpec is the app's own container but for the command, the name and the address.

@@ -18,11 +18,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
-	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -134,6 +131,8 @@ func (s *schedule) nameless(point string) string {
 		switch match[2] {
 		case fmt.Sprint(s.d.ID):
 			return match[1] + "new"
+		case fmt.Sprint(s.back.ID):
+			return match[1] + "back"
 		case fmt.Sprint(s.before.Deployment):
 			return match[1] + "old"
 		}
@@ -148,140 +147,13 @@ func (s *schedule) work(r *Runner) {
 		r.stop()
 	})
 	defer watchdog.Stop()
-	r.reconcile(r.root)
+	for _, live := range r.reconcile(r.root) {
+		if err := r.startLive(r.root, live); err != nil && r.root.Err() == nil {
+			s.fault("start what is live: %s", err)
+		}
+	}
 	r.drainQueue(r.root, appName)
 	s.world.point("all done")
-}
-
-// checkBetween holds at every moment, whatever happens next.
-func (s *schedule) checkBetween(point string) {
-	verdict, live := s.look(s.d.ID)
-	if was := s.verdicts[s.d.ID]; was != "" && was != verdict {
-		s.fault("%s: the verdict %s became %q", point, was, verdict)
-	}
-	s.verdicts[s.d.ID] = verdict
-	if (verdict == store.Succeeded) != (live == s.d.ID) {
-		s.fault("%s: the verdict is %q and %d is live", point, verdict, live)
-	}
-	if live == s.d.ID && s.version != "healthy" {
-		s.fault("%s: live and never healthy", point)
-	}
-	if route, _, _ := s.world.router.look(appName); s.world.branches.tip(appName) == s.d.SHA && route.Target.Deployment != s.d.ID {
-		s.fault("%s: the branch has moved and the route has not", point)
-	}
-	if live != 0 {
-		s.checkServing(point, live)
-	}
-}
-
-// checkServing: the live container is there; blue-green is never down; the old one is not touched before the new one is live.
-func (s *schedule) checkServing(point string, live int64) {
-	route, routed, held := s.world.router.look(appName)
-	if !routed {
-		s.fault("%s: no route", point)
-		return
-	}
-	if live == s.d.ID && route.Target.Deployment != live {
-		s.fault("%s: live and not routed", point)
-	}
-	if s.site {
-		return
-	}
-	containers := map[int64]store.Container{}
-	var running []string
-	for _, container := range s.world.engine.Containers() {
-		containers[container.Deployment] = container
-		if container.Running {
-			running = append(running, container.Name)
-		}
-	}
-	if _, there := containers[live]; !there {
-		s.fault("%s: the live container is gone", point)
-	}
-	if s.strategy == store.BlueGreen && !containers[route.Target.Deployment].Running {
-		s.fault("%s: down", point)
-	}
-	if s.strategy == store.BlueGreen && held {
-		s.fault("%s: requests are held", point)
-	}
-	stopped := route.Target.Deployment == s.before.Deployment && !containers[s.before.Deployment].Running
-	if starting := strings.HasPrefix(point, "before start hello-new") || (containers[s.d.ID].Running && strings.HasPrefix(point, "before probe")); starting && stopped && !held {
-		s.fault("%s: requests go to the stopped container", point)
-	}
-	fresh := containers[s.d.ID].Running && live != s.d.ID
-	if s.strategy == store.Recreate && fresh && len(running) > 1 {
-		s.fault("%s: %s run at once", point, running)
-	}
-}
-
-// checkEnd holds when all work is done.
-func (s *schedule) checkEnd() {
-	ctx := context.Background()
-	all, err := s.store.Deployments(ctx, appName, 100)
-	s.must(err)
-	for _, d := range all {
-		if !d.Step.Terminal() || d.Verdict == "" {
-			s.fault("%d is unfinished: %s", d.ID, d.Step)
-		}
-	}
-	live, found, err := s.store.Live(ctx, appName)
-	s.must(err)
-	route, routed, held := s.world.router.look(appName)
-	want := []store.Container{}
-	addresses := map[int64]string{}
-	tip := ""
-	if found {
-		tip = live.SHA
-		if live.Container != "" {
-			want = append(want, store.Container{Name: live.Container, App: appName, Deployment: live.Deployment, Running: true})
-			addresses[live.Deployment] = strings.TrimSuffix(live.Target.Address, ":8080")
-		}
-	}
-	if got := s.world.engine.Containers(); !slices.Equal(got, want) {
-		s.fault("containers %+v, want %+v", got, want)
-	}
-	if got := s.addresses(); !maps.Equal(got, addresses) {
-		s.fault("addresses %v, want %v", got, addresses)
-	}
-	if routed != found || (found && !route.Target.Equal(live.Target)) {
-		s.fault("route %+v (%t), live %+v (%t)", route.Target, routed, live.Target, found)
-	}
-	if got := s.world.branches.tip(appName); got != tip {
-		s.fault("the branch says %.7s and %.7s is live", got, tip)
-	}
-	if held {
-		s.fault("requests are held for ever")
-	}
-}
-
-// checkOutcome: with crashes alone, the version decides the verdict.
-func (s *schedule) checkOutcome() {
-	d, err := s.store.Deployment(context.Background(), s.d.ID)
-	s.must(err)
-	want := map[string]store.Verdict{"healthy": store.Succeeded, "unhealthy": store.Failed, "exits": store.Failed, "gone": store.Errored}
-	if d.Verdict != want[s.version] {
-		s.fault("verdict %s: %s\n%s", d.Verdict, d.Reason, s.history())
-	}
-	s.checkOld()
-}
-
-func (s *schedule) history() string {
-	events, err := s.store.Events(context.Background(), s.d.ID, 0, 1000)
-	s.must(err)
-	var lines []string
-	for _, event := range events {
-		lines = append(lines, "\t\t"+event.Kind+" "+event.Text)
-	}
-	return strings.Join(lines, "\n")
-}
-
-// checkOld: without success, what was live is live.
-func (s *schedule) checkOld() {
-	live, found, err := s.store.Live(context.Background(), appName)
-	s.must(err)
-	if live.Deployment != s.d.ID && (found != s.hadLive || !reflect.DeepEqual(live, s.before)) {
-		s.fault("live %+v, was %+v", live, s.before)
-	}
 }
 
 // tally counts schedules and reports those that went wrong, without drowning the reader.

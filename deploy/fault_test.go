@@ -12,7 +12,7 @@ import (
 
 // impatient is for worlds in which what does not work at once never will.
 var impatient = Patience{
-	Fetch: 300 * time.Millisecond, Build: 10 * time.Second, Engine: 150 * time.Millisecond, Route: 150 * time.Millisecond,
+	Fetch: 300 * time.Millisecond, Build: 10 * time.Second, Engine: 150 * time.Millisecond, Stack: 150 * time.Millisecond, Route: 150 * time.Millisecond,
 	Undo: 300 * time.Millisecond, Reap: 150 * time.Millisecond,
 }
 
@@ -48,15 +48,15 @@ func verb(point string) string {
 
 // checkVerdict: whatever happened, the verdict says succeeded if and only if the deployment is live.
 func (s *schedule) checkVerdict() store.Verdict {
-	verdict, live := s.look(s.d.ID)
-	if verdict == "" || (verdict == store.Succeeded) != (live == s.d.ID) {
-		s.fault("the verdict is %q and %d is live", verdict, live)
+	seen := s.look(s.d.ID, 0)
+	if seen.verdict == "" || (seen.verdict == store.Succeeded) != (seen.live == s.d.ID) {
+		s.fault("the verdict is %q and %d is live", seen.verdict, seen.live)
 	}
-	if live == s.d.ID && s.version != "healthy" {
+	if seen.live == s.d.ID && !s.goesLive() {
 		s.fault("live and never healthy")
 	}
 	s.checkOld()
-	return verdict
+	return seen.verdict
 }
 
 // TestFaults fails every call to the outside once: before it had its effect, and after it, when only the answer is lost.
@@ -168,7 +168,7 @@ func TestCancellations(t *testing.T) {
 					return nil
 				})
 				verdict := s.checkVerdict()
-				if asked.CanCancel() && verdict != store.Cancelled && (scenario.version == "healthy" || verdict == store.Succeeded) {
+				if asked.CanCancel() && verdict != store.Cancelled && (scenario.goesLive() || verdict == store.Succeeded) {
 					s.fault("cancelled at %s and %s", asked, verdict) // what failed by itself at that moment may say so
 				}
 				if refused != nil && verdict == store.Cancelled {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shipgate/shipgate/deploy/memengine"
 	"github.com/shipgate/shipgate/store"
@@ -20,61 +21,14 @@ func sha(n int) string { return strings.Repeat(fmt.Sprintf("%x", n%16), 40) }
 
 func image(n int) string { return fmt.Sprintf("sha256:%064x", n) }
 
-// scenario is one situation a deployment can be in; the suite goes through all of them.
-type scenario struct {
-	strategy  store.Strategy
-	version   string // healthy, unhealthy, exits; of a site: healthy or gone
-	site      bool
-	rollback  bool // to the first of two versions instead of a push
-	holdsLost bool // the proxy dies with us: its routes survive, what it parked does not
-	stray     bool // a container of an older deployment runs
-	previous  bool // a version is live
-}
-
-func (s scenario) String() string {
-	name := string(s.strategy) + "/" + s.version
-	for _, flag := range []struct {
-		set  bool
-		word string
-	}{{s.site, "site"}, {s.rollback, "rollback"}, {s.holdsLost, "holds-lost"}, {s.stray, "stray"}, {!s.previous, "first"}} {
-		if flag.set {
-			name += "," + flag.word
-		}
-	}
-	return name
-}
-
-// scenarios leaves out what makes no difference: a hold needs a recreate of something live.
-func scenarios() []scenario {
-	var all []scenario
-	for _, strategy := range []store.Strategy{store.BlueGreen, store.Recreate} {
-		for _, previous := range []bool{true, false} {
-			for _, version := range []string{"healthy", "unhealthy", "exits"} {
-				for _, stray := range []bool{false, true} {
-					s := scenario{strategy: strategy, version: version, stray: stray, previous: previous}
-					all = append(all, s)
-					if strategy == store.Recreate && previous {
-						s.holdsLost = true
-						all = append(all, s)
-					}
-				}
-			}
-			for _, version := range []string{"healthy", "gone"} {
-				all = append(all, scenario{strategy: strategy, version: version, site: true, previous: previous})
-			}
-		}
-		all = append(all, scenario{strategy: strategy, version: "healthy", rollback: true, previous: true})
-	}
-	return all
-}
-
 // laboratory is one scenario's store, used again for every schedule with a new world and the app made anew.
 type laboratory struct {
 	scenario
 	t     *testing.T
 	store *store.Store
-	sql   *sql.DB   // what the store has no method for
-	asked *sql.Stmt // see look
+	sql   *sql.DB          // what the store has no method for
+	asked *sql.Stmt        // see look
+	back  store.Deployment // what a rollback goes back to
 	sites string
 }
 
@@ -85,7 +39,9 @@ func newLaboratory(t *testing.T, s scenario) *laboratory {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.sql.Close() })
-	l.asked, err = l.sql.Prepare(`SELECT verdict, coalesce((SELECT deployment FROM live), 0) FROM deployments WHERE id = ?`)
+	l.asked, err = l.sql.Prepare(`SELECT verdict, container, coalesce((SELECT deployment FROM live), 0),
+		coalesce((SELECT container FROM deployments WHERE id = (SELECT deployment FROM live)), ''),
+		coalesce((SELECT container FROM deployments WHERE id = ?2), '') FROM deployments WHERE id = ?1`)
 	l.must(err)
 	return l
 }
@@ -99,6 +55,15 @@ func (l *laboratory) must(err error) {
 
 func (l *laboratory) config() []byte {
 	config := map[string]any{"deploy_strategy": l.strategy, "drain": "100ms", "stop_grace": "50ms"}
+	if l.repoFile { // which has it otherwise
+		config["deploy_strategy"] = map[store.Strategy]store.Strategy{store.Recreate: store.BlueGreen, store.BlueGreen: store.Recreate}[l.strategy]
+	}
+	if l.command != "" {
+		config["release"] = "./migrate"
+	}
+	if l.warm {
+		config["rollback"] = map[string]any{"warm": "10m"}
+	}
 	if l.site {
 		config["publish_dir"] = "public"
 	} else {
@@ -107,6 +72,12 @@ func (l *laboratory) config() []byte {
 			timeout = "25ms" // what never becomes healthy need not be waited for
 		}
 		config["healthcheck"] = map[string]any{"path": "/healthz", "timeout": timeout}
+	}
+	switch l.source {
+	case store.SourceImage:
+		config["image"] = "ghcr.io/acme/hello:1"
+	case store.SourceStatic:
+		config["mode"], config["storage_enabled"], config["deploy_strategy"] = "deno", l.storage, store.BlueGreen
 	}
 	blob, err := json.Marshal(config)
 	l.must(err)
@@ -123,33 +94,50 @@ func (l *laboratory) stage() (*world, store.Deployment) {
 	if l.site {
 		app.Source = store.SourceStatic
 	}
+	if l.source != "" {
+		app.Source = l.source
+	}
 	_, err := l.store.CreateApp(ctx, app)
 	l.must(err)
 	w := newWorld()
 	w.builder.sites = l.sites
 	w.engine.Behave(image(0), memengine.Behaviour{})
 	w.engine.Behave(image(1), memengine.Behaviour{})
-	w.engine.Behave(image(2), memengine.Behaviour{Unhealthy: l.version == "unhealthy", Exits: l.version == "exits", ExitCode: 3})
+	tried := memengine.Behaviour{Unhealthy: l.version == "unhealthy", Exits: l.version == "exits", ExitCode: 3}
+	if l.command == "fails" {
+		tried.CommandCode = 4
+	}
+	w.engine.Behave(image(2), tried)
+	w.stacks.Behave("/stacks/"+stackOf(2), tried)
 	if l.stray {
 		l.settle(w, 0, false)
 	}
 	request := store.NewDeployment{App: appName, Trigger: store.TriggerPush, SHA: sha(2), Ref: mainBranch}
 	if l.rollback {
-		first := l.settle(w, 1, true)
-		request.Trigger, request.SHA, request.Release, request.RollbackOf = store.TriggerRollback, sha(1), first.Release, first.ID
+		l.back = l.settle(w, 1, true)
+		request.Trigger, request.SHA, request.Release, request.RollbackOf = store.TriggerRollback, sha(1), l.back.Release, l.back.ID
 	}
 	if l.previous {
 		l.settle(w, 3, true)
 	}
 	w.builder.artefacts[sha(2)] = l.artefact(2, l.version != "gone")
+	if l.repoFile {
+		w.branches.files = map[string]string{sha(2): "strategy: " + string(l.strategy) + "\n"}
+	}
 	request.Updates = []store.RefUpdate{{Name: mainBranch, Old: w.branches.tip(appName), New: request.SHA}}
+	if l.source == store.SourceImage { // the commit is only told
+		request.Trigger, request.Ref, request.Updates = store.TriggerAPI, "", nil
+	}
 	d, err := l.store.Enqueue(ctx, request)
 	l.must(err)
 	return w, d
 }
 
 func (l *laboratory) artefact(n int, complete bool) store.Artefact {
-	if !l.site {
+	switch {
+	case l.stack():
+		return store.Artefact{Stack: stackOf(n), Port: 8080}
+	case !l.site:
 		return store.Artefact{Image: image(n), Port: 8080}
 	}
 	tree := filepath.Join(l.sites, fmt.Sprint(n))
@@ -160,11 +148,14 @@ func (l *laboratory) artefact(n int, complete bool) store.Artefact {
 	return store.Artefact{Site: fmt.Sprint(n)}
 }
 
+func stackOf(n int) string { return fmt.Sprintf("%s/%d", appName, n) }
+
 // settle puts a version where an earlier deployment would have left it: live, or as a stray that a failed one could
 // not remove. Versions that were live before it are gone.
 func (l *laboratory) settle(w *world, n int, live bool) store.Deployment {
 	ctx := l.t.Context()
 	w.engine.Behave(image(n), memengine.Behaviour{})
+	w.stacks.Behave("/stacks/"+stackOf(n), memengine.Behaviour{})
 	old, had, err := l.store.Live(ctx, appName)
 	l.must(err)
 	_, err = l.store.Enqueue(ctx, store.NewDeployment{App: appName, Trigger: store.TriggerPush, SHA: sha(n), Ref: mainBranch})
@@ -181,7 +172,10 @@ func (l *laboratory) settle(w *world, n int, live bool) store.Deployment {
 	attempt.release = release
 	attempt.d, err = l.store.Advance(ctx, d, store.StepBuilt, store.Change{Release: &release})
 	l.must(err)
-	if !l.site {
+	if l.stack() {
+		l.must(attempt.place(ctx))
+		l.must(attempt.up(ctx, func(string) {}))
+	} else if !l.site {
 		l.must(attempt.place(ctx))
 		spec, err := attempt.spec()
 		l.must(err)
@@ -200,8 +194,14 @@ func (l *laboratory) settle(w *world, n int, live bool) store.Deployment {
 		}
 		l.end(attempt, step, change)
 	}
-	w.branches.tips[appName] = d.SHA
-	if had && old.Container != "" {
+	if l.source != store.SourceImage {
+		w.branches.tips[appName] = d.SHA
+	}
+	switch {
+	case had && l.warm:
+		l.must(w.engine.Stop(ctx, old.Container, 0))
+		l.must(l.store.KeepWarm(ctx, old.Deployment, time.Now().Add(10*time.Minute)))
+	case had && old.Container != "":
 		l.must(w.engine.Remove(ctx, old.Container))
 		l.must(l.store.FreeAddress(ctx, old.Deployment))
 	}
@@ -214,10 +214,19 @@ func (l *laboratory) end(a *attempt, step store.Step, change store.Change) {
 	l.must(err)
 }
 
-// look reads a deployment's verdict and what is live, at once and quickly: it is asked at every point.
-func (l *laboratory) look(deployment int64) (verdict store.Verdict, live int64) {
-	l.must(l.asked.QueryRow(deployment).Scan(&verdict, &live))
-	return verdict, live
+// sight is what the store says at a point.
+type sight struct {
+	verdict         store.Verdict
+	container       string // of the deployment under test
+	live            int64
+	liveContainer   string
+	targetContainer string // of the deployment that requests go to
+}
+
+// look reads the store at once and quickly: it is asked at every point.
+func (l *laboratory) look(deployment, target int64) (seen sight) {
+	l.must(l.asked.QueryRow(deployment, target).Scan(&seen.verdict, &seen.container, &seen.live, &seen.liveContainer, &seen.targetContainer))
+	return seen
 }
 
 // addresses are those that the store has given to containers and not got back, by deployment.

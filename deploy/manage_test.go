@@ -146,16 +146,15 @@ func TestStartRemovesWhatNobodyNeeds(t *testing.T) {
 	s := newServer(t)
 	s.app("gone", `{"deploy_strategy":"blue-green","healthcheck":{"path":"/"}}`)
 	s.wantVerdict(s.push("gone", 1).ID, store.Succeeded, "")
-	live := s.push(appName, 2)
-	s.wantVerdict(live.ID, store.Succeeded, "")
+	s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
 	s.engine.Foreign("database")
 	s.must(s.runner.Close())
 	s.must(s.store.DestroyApp(t.Context(), "gone"))
-	s.engine.Exit("hello-2", 0)
+	s.must(s.engine.Stop(t.Context(), "hello-2", 0))
 	s.boot()
-	containers := s.engine.Containers()
-	if len(containers) != 1 || containers[0].Deployment != live.ID || !containers[0].Running {
-		t.Errorf("containers %+v", containers)
+	s.wantStates(map[string]bool{"hello-2": true})
+	if !s.engine.KeptRunning("hello-2") {
+		t.Error("what is live and was started again is not kept running")
 	}
 	if _, routed, _ := s.router.look("gone"); routed || !s.engine.ForeignRuns("database") {
 		t.Errorf("routed %t, or a container of somebody else was stopped", routed)

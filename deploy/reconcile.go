@@ -106,49 +106,61 @@ func inPlace(routes []store.Route, app store.App, target store.Target) bool {
 	})
 }
 
-// sweep makes the containers of apps without work those that should be: what an earlier process left behind is removed,
-// and what is live runs. It comes before the lanes, so that no deployment begins meanwhile.
-func (r *Runner) sweep(ctx context.Context) error {
+// sweep removes what an earlier process left behind of apps without work, and gives what is live and does not run. It
+// comes before the lanes, so that no deployment begins meanwhile.
+func (r *Runner) sweep(ctx context.Context) (idle []store.Live, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.Patience.Engine)
+	defer cancel()
 	containers, err := r.Engine.List(ctx, "")
 	if err != nil {
-		return fmt.Errorf("list containers: %w", err)
+		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	apps, err := r.Store.Apps(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var trouble error
 	for _, app := range apps {
-		trouble = errors.Join(trouble, r.sweepApp(ctx, app.Name, containers))
+		live, is, err := r.sweepApp(ctx, app.Name, containers)
+		if is {
+			idle = append(idle, live)
+		}
+		trouble = errors.Join(trouble, err)
 	}
 	known := func(name string) bool {
 		return slices.ContainsFunc(apps, func(app store.App) bool { return app.Name == name })
 	}
 	for _, container := range containers {
-		if !known(container.App) && container.Role != store.RoleStack {
+		switch {
+		case known(container.App):
+		case container.Role == store.RoleStack:
+			trouble = errors.Join(trouble, r.removeStack(ctx, container.App))
+		default:
 			trouble = errors.Join(trouble, r.discard(ctx, container, store.DefaultStopGrace))
 		}
 	}
-	return errors.Join(trouble, r.sweepStacks(ctx, containers, known))
+	return idle, trouble
 }
 
-func (r *Runner) sweepApp(ctx context.Context, app string, containers []store.Container) error {
+func (r *Runner) sweepApp(ctx context.Context, app string, containers []store.Container) (live store.Live, idle bool, err error) {
 	unfinished, err := r.Store.Unfinished(ctx, app)
 	if err != nil || len(unfinished) > 0 {
-		return err
+		return live, false, err
 	}
 	live, found, err := r.Store.Live(ctx, app)
-	if err != nil {
-		return err
+	if err == nil && !found && slices.ContainsFunc(containers, func(container store.Container) bool {
+		return container.App == app && container.Role == store.RoleStack
+	}) {
+		err = r.removeStack(ctx, app) // of a first deployment that failed
 	}
-	trouble := r.removeAllBut(ctx, app, store.Deployment{ID: live.Deployment, Container: live.Container}, store.DefaultStopGrace)
+	if err != nil {
+		return live, false, err
+	}
+	err = r.removeAllBut(ctx, app, store.Deployment{ID: live.Deployment, Container: live.Container}, store.DefaultStopGrace)
 	runs := slices.ContainsFunc(containers, func(container store.Container) bool {
 		return container.Name == live.Container && container.Running
 	})
-	if found && live.Container != "" && !runs {
-		trouble = errors.Join(trouble, r.startLive(ctx, live))
-	}
-	return trouble
+	return live, found && live.Container != "" && !runs, err
 }
 
 // startLive starts what is live and does not run: the engine was away when a failed deployment was to start it again.
@@ -173,5 +185,7 @@ func (r *Runner) startLive(ctx context.Context, live store.Live) error {
 	}
 	spec.KeepRunning = true
 	r.Logger.Info("start what is live", "app", d.App, "deployment", d.ID, "container", spec.Name)
+	ctx, cancel := context.WithTimeout(ctx, r.Patience.Engine)
+	defer cancel()
 	return r.Engine.Start(ctx, spec)
 }

@@ -38,6 +38,7 @@ type Patience struct {
 	Fetch  time.Duration // until the commit is here; default 15 min
 	Build  time.Duration // one build; default store.DefaultBuildTimeout
 	Engine time.Duration // one verb of the engine, beyond the grace of a stop; default 1 min
+	Stack  time.Duration // for a stack to come up, whose databases make their files first; default 2 min
 	Route  time.Duration // one verb of the router, beyond the limit of a drain; default 1 min
 	Undo   time.Duration // for the old version to answer again; default 90 s
 	Reap   time.Duration // for removing what the new version replaced; default 5 min
@@ -90,6 +91,7 @@ func (p Patience) withDefaults() Patience {
 		Fetch:  or(p.Fetch, 15*time.Minute),
 		Build:  or(p.Build, store.DefaultBuildTimeout),
 		Engine: or(p.Engine, time.Minute),
+		Stack:  or(p.Stack, 2*time.Minute),
 		Route:  or(p.Route, time.Minute),
 		Undo:   or(p.Undo, 90*time.Second),
 		Reap:   or(p.Reap, 5*time.Minute),
@@ -107,7 +109,9 @@ func or(value, fallback time.Duration) time.Duration {
 // What cannot be put right now, because the engine is away, is logged and left to the next deployment.
 func (r *Runner) Start(ctx context.Context) error {
 	changed, unwatch := r.Store.Watch(store.QueueTopic)
-	r.reconcile(ctx)
+	for _, live := range r.reconcile(ctx) {
+		r.revive(live)
+	}
 	if err := r.wakeLanes(ctx); err != nil {
 		unwatch()
 		return err
@@ -129,18 +133,19 @@ func (r *Runner) Start(ctx context.Context) error {
 	return nil
 }
 
-// reconcile puts routes and containers right, each within its patience: a router or engine that hangs is not waited for.
-func (r *Runner) reconcile(ctx context.Context) {
+// reconcile puts routes and containers right, each within its patience: a router or engine that hangs is not waited for. It
+// gives what is live and does not run.
+func (r *Runner) reconcile(ctx context.Context) (idle []store.Live) {
 	routing, cancel := context.WithTimeout(ctx, r.Patience.Route)
 	defer cancel()
 	if err := r.reconcileRoutes(routing); err != nil {
 		r.Logger.Error("put routes right", "error", err)
 	}
-	sweeping, stop := context.WithTimeout(ctx, r.Patience.Engine)
-	defer stop()
-	if err := r.sweep(sweeping); err != nil {
+	idle, err := r.sweep(ctx)
+	if err != nil {
 		r.Logger.Error("put containers right", "error", err)
 	}
+	return idle
 }
 
 // Close stops taking work and waits. Deployments that run stay where they are, for the next process to take up.
@@ -177,6 +182,23 @@ func (r *Runner) wakeLane(app string) {
 	started := &lane{}
 	r.lanes[app] = started
 	r.work.Go(func() { r.runLane(app, started) })
+}
+
+// revive starts what is live in the lane of its app, whose deployments wait for it. Other apps do not: a stack takes its time.
+func (r *Runner) revive(live store.Live) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	started := &lane{}
+	r.lanes[live.App] = started
+	r.work.Go(func() {
+		if err := r.startLive(r.root, live); err != nil && r.root.Err() == nil {
+			r.Logger.Error("start what is live", "app", live.App, "deployment", live.Deployment, "error", err)
+		}
+		r.runLane(live.App, started)
+	})
 }
 
 // runLane works through an app's queue until it is empty. It looks once more when it was woken meanwhile.
@@ -219,6 +241,7 @@ func (r *Runner) finish(ctx context.Context, d store.Deployment) {
 	for ctx.Err() == nil {
 		err := r.run(ctx, d.ID, logger)
 		if err == nil || store.CodeOf(err) == store.CodeNotFound {
+			r.lookAtWarm() // containers of an app at work are left alone
 			return
 		}
 		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

@@ -12,23 +12,24 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// stackTime is how long a stack without a health check may take to come up: databases make their files first.
-const stackTime = 2 * time.Minute
-
 // startStack has Compose bring the stack up; its services' own health checks are part of the gate.
 func (a *attempt) startStack(ctx context.Context) error {
 	began := time.Now()
 	if err := a.place(ctx); err != nil {
 		return err
 	}
-	lines := a.newLineLog("start")
-	err := a.up(ctx, lines.add)
-	lines.close()
-	if err != nil {
+	if err := a.upAloud(ctx); err != nil {
 		return err
 	}
 	a.say(ctx, "start", "%s on %s · %s", a.d.Container, a.d.Address, seconds(time.Since(began)))
 	return nil
+}
+
+// upAloud has what Compose says in the history before anything that follows.
+func (a *attempt) upAloud(ctx context.Context) error {
+	lines := a.newLineLog("start")
+	defer lines.close()
+	return a.up(ctx, lines.add)
 }
 
 // up makes the app's stack that of this deployment.
@@ -51,7 +52,7 @@ func (a *attempt) stackSpec() (store.StackSpec, error) {
 	if err != nil || !ok {
 		return store.StackSpec{}, fmt.Errorf("read stored stack: %w", err)
 	}
-	wait := stackTime
+	wait := a.Patience.Stack
 	if config.Healthcheck != nil {
 		wait = max(wait, config.Healthcheck.Timeout.Or(0))
 	}
@@ -62,11 +63,11 @@ func (a *attempt) stackSpec() (store.StackSpec, error) {
 	}, nil
 }
 
-// gateStack asks the routed service in addition where the config has a health check; that the stack came up was the gate.
+// gateStack asks the routed service in addition where the config has a health check. That the stack came up was the gate
+// otherwise; but a crash of ours may lie between, so the engine is asked whether the routed service still runs.
 func (a *attempt) gateStack(ctx context.Context) error {
 	if a.config.Shared().Healthcheck == nil {
-		a.say(ctx, "gate", "every service runs and is healthy")
-		return nil
+		return a.gateRunning(ctx)
 	}
 	probe, successes, timeout := a.probeOf()
 	bounded, cancel := context.WithTimeout(ctx, timeout)
@@ -82,13 +83,27 @@ func (a *attempt) gateStack(ctx context.Context) error {
 	return nil
 }
 
+func (a *attempt) gateRunning(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
+	defer cancel()
+	running, err := a.Stacks.Running(bounded, a.d.App, a.d.ID)
+	if err != nil {
+		return fmt.Errorf("look at stack: %w", err)
+	}
+	if !running {
+		return store.Problemf(store.CodeFailed, "the stack came up, and %s has ended since", a.d.Container).WithHint("%s", a.logsHint())
+	}
+	a.say(ctx, "gate", "every service runs and is healthy")
+	return nil
+}
+
 // undoStack brings the stack that was live up again, or takes the new one down when there was none.
 func (a *attempt) undoStack(ctx context.Context, old *attempt, found bool) error {
 	if a.d.Container == "" {
 		return nil // Compose was not asked yet
 	}
 	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, a.Patience.Undo+stackTime)
+	bounded, cancel := context.WithTimeout(ctx, a.Patience.Undo+a.Patience.Stack)
 	defer cancel()
 	if !found {
 		err := retry(bounded, func(ctx context.Context) error { return a.Stacks.Down(ctx, a.d.App) })
@@ -105,7 +120,7 @@ func (a *attempt) undoStack(ctx context.Context, old *attempt, found bool) error
 	return a.Store.FreeAddress(ctx, a.d.ID)
 }
 
-// removeStack takes the stack of an app down that is destroyed.
+// removeStack takes the stack of an app down that is destroyed, or was never live.
 func (r *Runner) removeStack(ctx context.Context, app string) error {
 	if r.Stacks == nil {
 		return nil
@@ -118,15 +133,4 @@ func (r *Runner) removeStack(ctx context.Context, app string) error {
 		return fmt.Errorf("take stack down: %w", err)
 	}
 	return nil
-}
-
-// sweepStacks takes the stacks of apps down that are no more.
-func (r *Runner) sweepStacks(ctx context.Context, containers []store.Container, known func(app string) bool) error {
-	var trouble error
-	for _, container := range containers {
-		if container.Role == store.RoleStack && !known(container.App) {
-			trouble = errors.Join(trouble, r.removeStack(ctx, container.App))
-		}
-	}
-	return trouble
 }

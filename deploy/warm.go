@@ -78,11 +78,15 @@ func (a *attempt) keepWarm(ctx context.Context) error {
 		return err
 	}
 	a.say(ctx, "warm", "%s is kept, stopped, for %s", previous.Container, window)
+	return nil
+}
+
+// lookAtWarm has the ends of the windows looked at again.
+func (r *Runner) lookAtWarm() {
 	select {
-	case a.warmed <- struct{}{}:
+	case r.warmed <- struct{}{}:
 	default:
 	}
-	return nil
 }
 
 // endAllWarm forgets the app's warm containers but one; the reaping that follows removes them.
@@ -124,7 +128,8 @@ func (r *Runner) endWarmInTime() {
 // warmTrouble is when an engine that was away is asked again.
 const warmTrouble = time.Minute
 
-// endExpiredWarm removes what is out of time and says how long it is until the next.
+// endExpiredWarm removes what is out of time and says how long it is until the next. The containers of an app at work are
+// its deployment's, which may be about to put one of them aside anew; its end has us look again.
 func (r *Runner) endExpiredWarm(ctx context.Context) (next time.Duration, err error) {
 	warm, err := r.Store.Warm(ctx, "")
 	if err != nil {
@@ -133,6 +138,13 @@ func (r *Runner) endExpiredWarm(ctx context.Context) (next time.Duration, err er
 	for _, one := range warm {
 		if left := time.Until(one.Until); left > 0 {
 			return left, nil
+		}
+		unfinished, err := r.Store.Unfinished(ctx, one.Deployment.App)
+		if err != nil {
+			return warmTrouble, err
+		}
+		if len(unfinished) > 0 {
+			continue
 		}
 		if err := r.endWarm(ctx, one.Deployment); err != nil {
 			return warmTrouble, err

@@ -18,6 +18,8 @@ import (
 // asked of it passes a point before and a point after the effect, where a test can crash the runner, fail the call or cancel.
 type world struct {
 	engine   *memengine.Engine
+	stacks   *memengine.Stacks
+	commands *memengine.Commands
 	router   *fakeRouter
 	branches *fakeBranches
 	builder  *fakeBuilder
@@ -30,6 +32,7 @@ type world struct {
 
 func newWorld() *world {
 	w := &world{engine: memengine.New(), counts: map[string]int{}}
+	w.stacks, w.commands = memengine.NewStacks(w.engine), memengine.NewCommands(w.engine)
 	w.router = &fakeRouter{world: w, routes: map[string]store.Route{}, held: map[string]bool{}, inFlight: map[int64]int{}}
 	w.branches = &fakeBranches{world: w, tips: map[string]string{}}
 	w.builder = &fakeBuilder{world: w, artefacts: map[string]store.Artefact{}}
@@ -96,6 +99,7 @@ func (w *world) probe(ctx context.Context, probe Probe) Answer {
 func (w *world) options(s *store.Store) Options {
 	return Options{
 		Store: s, Engine: w.engine, Addresses: w.engine, Router: w.router, Builder: w.builder, Branches: w.branches,
+		Commands: w.commands, Stacks: w.stacks, StacksDir: "/stacks",
 		Probe:    w.probe,
 		Present:  w.builder.present,
 		URL:      func(host string) string { return "https://" + host },
@@ -208,6 +212,7 @@ type fakeBranches struct {
 	world *world
 	mu    sync.Mutex
 	tips  map[string]string // by app
+	files map[string]string // each commit's shipgate.yaml
 	moved error             // what Check answers
 	far   map[string]bool   // commits that are still at the forge
 	away  func() error      // what Obtain answers when the forge is asked; nil: nothing is wrong
@@ -253,8 +258,11 @@ func (b *fakeBranches) Advance(ctx context.Context, d store.Deployment) error {
 	})
 }
 
-func (b *fakeBranches) File(context.Context, string, string, string) ([]byte, bool, error) {
-	return nil, false, nil
+func (b *fakeBranches) File(_ context.Context, _, sha, _ string) ([]byte, bool, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	text, found := b.files[sha]
+	return []byte(text), found, nil
 }
 
 func (b *fakeBranches) DeployBranch(ctx context.Context, app store.App) (string, string, error) {

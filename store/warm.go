@@ -43,6 +43,20 @@ func endWarm(tx txContext, deployment int64) (bool, error) {
 	return ended > 0, err
 }
 
+// NeedsContainer says whether a container is live or kept warm, or of an app at work, at one moment: what nothing needs is
+// never needed again.
+func (s *Store) NeedsContainer(ctx context.Context, app, name string) (needed bool, err error) {
+	err = s.read.QueryRowContext(ctx, `WITH mine AS (SELECT id FROM apps WHERE name = ?1)
+		SELECT EXISTS (SELECT 1 FROM deployments WHERE app IN mine AND step NOT IN ('done', 'undone'))
+			OR EXISTS (SELECT 1 FROM live l JOIN deployments d ON d.id = l.deployment WHERE l.app IN mine AND d.container = ?2)
+			OR EXISTS (SELECT 1 FROM warm w JOIN deployments d ON d.id = w.deployment WHERE d.app IN mine AND d.container = ?2)`,
+		app, name).Scan(&needed)
+	if err != nil {
+		return false, fmt.Errorf("look for the need of a container: %w", err)
+	}
+	return needed, nil
+}
+
 // TakeWarm gives a warm container with its address to a deployment of the same Release. False says that it is not warm any
 // more. From then on it is the deployment's own.
 func (s *Store) TakeWarm(ctx context.Context, d Deployment, warm WarmContainer) (taken Deployment, ok bool, err error) {

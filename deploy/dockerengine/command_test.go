@@ -115,16 +115,31 @@ func TestCommandThatCannotStart(t *testing.T) {
 
 func TestCommandOutOfMemory(t *testing.T) {
 	l := newLab(t)
-	spec := l.commandSpec(t, "EAT_MEMORY=268435456", "EAT_AFTER=1s", "NEVER_LISTEN=1")
-	spec.Resources.Memory = 16 << 20
-	code, err := l.Run(t.Context(), spec, func(string) {})
-	if err != nil || code != 137 {
-		t.Errorf("code %d, error %v", code, err)
+	told(t, func() bool {
+		spec := l.commandSpec(t, "EAT_MEMORY=268435456", "EAT_AFTER=1s", "NEVER_LISTEN=1")
+		spec.Resources.Memory = 16 << 20
+		code, err := l.Run(t.Context(), spec, func(string) {})
+		if err != nil || code != 137 {
+			t.Fatalf("code %d, error %v", code, err)
+		}
+		diagnosis, err := l.Diagnose(t.Context(), spec.Name, 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return diagnosis.OOMKilled
+	})
+}
+
+// told wants the engine to say that a container was out of memory. Engine 20.10 loses that now and then, and reports the exit
+// alone; with us it is lost each time.
+func told(t *testing.T, outOfMemory func() bool) {
+	t.Helper()
+	for range 5 {
+		if outOfMemory() {
+			return
+		}
 	}
-	diagnosis, err := l.Diagnose(t.Context(), spec.Name, 50)
-	if err != nil || !diagnosis.OOMKilled {
-		t.Errorf("diagnosis %+v, error %v", diagnosis, err)
-	}
+	t.Error("the engine never said that the memory was used up")
 }
 
 // A crash may have come between the creation and the start.

@@ -41,6 +41,9 @@ type Behaviour struct {
 	Unhealthy    bool     // answers every probe with an error
 	Health       string   // verdict of the image's own HEALTHCHECK right after the start, or "" without one
 	Log          []string // what it writes at its start
+	CommandCode  int      // what its release command exits with
+	CommandWaits bool     // its release command goes on until it is stopped
+	CommandLog   []string // what its release command writes
 }
 
 type container struct {
@@ -148,6 +151,7 @@ func (e *Engine) Stop(ctx context.Context, name string, _ time.Duration) error {
 	return e.call(ctx, "stop "+name, func() error {
 		c, err := e.ours(name)
 		if c != nil && c.running {
+			c.spec.KeepRunning = false // or a restarted engine would start it again
 			e.end(c, 0, false)
 		}
 		return err

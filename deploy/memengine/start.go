@@ -43,7 +43,7 @@ func (e *Engine) find(spec store.ContainerSpec) (*container, error) {
 		return nil, store.Problemf(store.CodeFailed, "image %s is gone", spec.Image).
 			WithHint("shipgate deploy %s", spec.App)
 	}
-	if !pool.Subnet.Contains(spec.Address.Addr()) {
+	if spec.Role != store.RoleCommand && !pool.Subnet.Contains(spec.Address.Addr()) {
 		return nil, store.Problemf(store.CodeErrored, "address %s of container %s is outside %s",
 			spec.Address, spec.Name, pool.Subnet)
 	}

@@ -17,16 +17,21 @@ type watcher struct {
 // Watch reports what happens to the container from now on, and its present state where that says something. The
 // channel closes with ctx.
 func (e *Engine) Watch(ctx context.Context, name string) (events <-chan store.ContainerEvent, err error) {
-	w := &watcher{name: name, events: make(chan store.ContainerEvent, backlog)}
 	err = e.call(ctx, "watch "+name, func() error {
-		if c := e.containers[name]; c != nil && !c.foreign {
-			w.send(state(c)...)
-		}
-		e.watchers[w] = struct{}{}
-		context.AfterFunc(ctx, func() { e.forget(w) })
+		events = e.watch(ctx, name)
 		return nil
 	})
-	return w.events, err
+	return events, err
+}
+
+func (e *Engine) watch(ctx context.Context, name string) <-chan store.ContainerEvent {
+	w := &watcher{name: name, events: make(chan store.ContainerEvent, backlog)}
+	if c := e.containers[name]; c != nil && !c.foreign {
+		w.send(state(c)...)
+	}
+	e.watchers[w] = struct{}{}
+	context.AfterFunc(ctx, func() { e.forget(w) })
+	return w.events
 }
 
 func (e *Engine) forget(w *watcher) {
