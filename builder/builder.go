@@ -71,8 +71,17 @@ func New(options Options) *Builder {
 }
 
 // Build turns a commit into an artefact; it can be repeated for the same deployment. What is the user's fault is a
-// Problem with store.CodeFailed. The log gets one line at a time, without colour and without the build secrets.
+// Problem with store.CodeFailed; a build that was cancelled ends with the cause, whatever broke by it. The log gets one
+// line at a time, without colour and without the build secrets.
 func (b *Builder) Build(ctx context.Context, request store.BuildRequest, log func(line string)) (store.Artefact, error) {
+	artefact, err := b.buildSource(ctx, request, log)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return artefact, err
+}
+
+func (b *Builder) buildSource(ctx context.Context, request store.BuildRequest, log func(line string)) (store.Artefact, error) {
 	switch config := request.Config.(type) {
 	case *store.DockerfileConfig:
 		snapshot, err := b.snapshots(ctx, request.App, request.SHA)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -35,9 +36,11 @@ func (b *Builder) Collect(ctx context.Context, kept store.Kept, dry bool) ([]sto
 	}
 	images, err := b.collectImages(ctx, b.ourImages(), kept.Has, dry)
 	errs = append(errs, err)
+	pins, err := b.collectPins(ctx, kept.Has, dry)
+	errs = append(errs, err)
 	cache, err := b.collectCache(ctx, dry)
 	errs = append(errs, err)
-	return append(append(found, images...), cache...), errors.Join(errs...)
+	return slices.Concat(found, images, pins, cache), errors.Join(errs...)
 }
 
 // deploymentFolder is what one deployment built, in DIR/APP/DEPLOYMENT.

@@ -6,13 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/api/types/volume"
@@ -258,30 +256,6 @@ func TestSortTags(t *testing.T) {
 		ours, foreign := sortTags(image.Summary{RepoTags: c.tags, RepoDigests: c.digests}, "a", 7)
 		if len(ours) != c.ours || foreign != c.foreign {
 			t.Errorf("%q %q: ours %q, foreign %v", c.tags, c.digests, ours, foreign)
-		}
-	}
-}
-
-func TestOldCache(t *testing.T) {
-	now := time.Now()
-	old, young := now.Add(-cacheUnused-time.Hour), now.Add(-time.Hour)
-	record := func(size int64, used time.Time, inUse, shared bool) *build.CacheRecord {
-		return &build.CacheRecord{Size: size, CreatedAt: old, LastUsedAt: &used, InUse: inUse, Shared: shared}
-	}
-	for i, c := range []struct {
-		records []*build.CacheRecord
-		want    int64
-	}{
-		{nil, 0},
-		{[]*build.CacheRecord{record(1<<30, old, false, false)}, 0},
-		{[]*build.CacheRecord{record(20<<30, young, false, false)}, 0},
-		{[]*build.CacheRecord{record(20<<30, old, true, false)}, 0},
-		{[]*build.CacheRecord{record(20<<30, old, false, true)}, 0},
-		{[]*build.CacheRecord{record(12<<30, old, false, false)}, 2 << 30},
-		{[]*build.CacheRecord{record(1<<30, old, false, false), record(20<<30, young, false, false)}, 1 << 30},
-	} {
-		if got := oldCache(c.records, now); got != c.want {
-			t.Errorf("%s: %d bytes, want %d", strconv.Itoa(i), got, c.want)
 		}
 	}
 }

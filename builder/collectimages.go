@@ -3,14 +3,10 @@ package builder
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/docker/docker/api/types"
-	"github.com/docker/docker/api/types/build"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
@@ -113,55 +109,4 @@ func sortTags(one image.Summary, app string, deployment int64) (ours []string, f
 		foreign = foreign || !repositories[repository]
 	}
 	return ours, foreign
-}
-
-// What of BuildKit's cache may go: what nobody used for a time, and only while the whole is large. The cache has no
-// labels and belongs to everybody who builds on the engine, but all of it can be made again.
-const (
-	cacheUnused = 7 * 24 * time.Hour
-	cacheKept   = 10 << 30 // bytes
-)
-
-// collectCache removes the old part of BuildKit's cache.
-func (b *Builder) collectCache(ctx context.Context, dry bool) ([]store.Garbage, error) {
-	var bytes int64
-	if dry {
-		usage, err := b.docker.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.BuildCacheObject}})
-		if err != nil {
-			return nil, b.engineProblem("look at the build cache", err)
-		}
-		bytes = oldCache(usage.BuildCache, time.Now())
-	} else {
-		report, err := b.docker.BuildCachePrune(ctx, build.CachePruneOptions{
-			KeepStorage: cacheKept, ReservedSpace: cacheKept,
-			Filters: filters.NewArgs(filters.Arg("until", cacheUnused.String())),
-		})
-		if err != nil {
-			return nil, b.engineProblem("prune the build cache", err)
-		}
-		bytes = int64(report.SpaceReclaimed)
-	}
-	if bytes == 0 {
-		return nil, nil
-	}
-	return []store.Garbage{{Kind: "build cache", Name: fmt.Sprintf("unused for %d days", cacheUnused/(24*time.Hour)), Bytes: bytes}}, nil
-}
-
-// oldCache says how many bytes of the cache a prune would free.
-func oldCache(records []*build.CacheRecord, now time.Time) int64 {
-	var whole, old int64
-	for _, record := range records {
-		if record.Shared {
-			continue // with an image, which keeps it
-		}
-		whole += record.Size
-		used := record.CreatedAt
-		if record.LastUsedAt != nil {
-			used = *record.LastUsedAt
-		}
-		if !record.InUse && now.Sub(used) > cacheUnused {
-			old += record.Size
-		}
-	}
-	return max(0, min(old, whole-cacheKept))
 }

@@ -53,7 +53,7 @@ func (b *Builder) engineTrouble(err error) error {
 	switch {
 	case strings.Contains(text, "no space left on device"):
 		return store.Problemf(store.CodeErrored, "the disk of the Docker engine is full").
-			WithHint("docker builder prune")
+			WithHint("shipgate gc # and where that frees too little: docker builder prune")
 	case status.Code(rootStatus(err)) == codes.Unavailable, client.IsErrConnectionFailed(err), strings.Contains(text, "error reading from server: EOF"):
 		return b.engineProblem("build", err)
 	}

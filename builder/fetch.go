@@ -30,68 +30,78 @@ func (b *Builder) fetchImage(ctx context.Context, request store.BuildRequest, co
 	if err != nil {
 		return store.Artefact{}, err
 	}
-	from, pinned, err := b.resolve(ctx, named, login, log)
+	from, err := b.resolve(ctx, request, named, login, log)
 	if err != nil {
 		return store.Artefact{}, err
 	}
+	defer from.release()
 	made := recipe{
-		text: "FROM " + from + "\n", whole: true, portless: true, tag: tagOf(request, ""),
+		text: "FROM " + from.name + "\n", whole: true, portless: true, tag: tagOf(request, ""),
 		session: []session.Attachable{login},
-		explain: func(_ place, err error) error { return b.registryProblem(ctx, named, login, err) },
+		explain: func(_ place, err error) error { return b.registryProblem(request.App, named, login, err) },
 	}
 	artefact, err := b.build(ctx, request, made, nothing{}, func(line string) { log(login.hide(line)) })
 	if err != nil {
 		return store.Artefact{}, err
 	}
-	artefact.Digest = pinned
+	artefact.Digest = from.digest
 	artefact.Port, err = b.portOfImage(ctx, request.App, familiar(named), artefact.Image, config.Port)
 	return artefact, err
 }
 
-// resolve gives what to build from, and the reference by digest; that is empty for an image that only the engine has.
-func (b *Builder) resolve(ctx context.Context, named reference.Named, login *registryLogin, log func(string)) (from, pinned string, err error) {
+// fixedImage is what a build starts from, under a name that means the same image to the end of the build.
+type fixedImage struct {
+	name    string
+	digest  string // the reference by digest; empty for an image that only the engine has
+	release func() // gives the name up
+}
+
+// resolve finds out what a reference means now.
+func (b *Builder) resolve(ctx context.Context, request store.BuildRequest, named reference.Named, login *registryLogin, log func(string)) (fixedImage, error) {
 	header, err := login.header()
 	if err != nil {
-		return "", "", err
+		return fixedImage{}, err
 	}
 	found, err := b.docker.DistributionInspect(ctx, named.String(), header)
 	if err != nil {
 		local, lookErr := b.onlyLocal(ctx, named, login, err)
 		if lookErr != nil {
-			return "", "", lookErr
+			return fixedImage{}, lookErr
 		}
-		if !local {
-			return "", "", b.registryProblem(ctx, named, login, err)
+		if local == "" {
+			return fixedImage{}, b.registryProblem(request.App, named, login, err)
 		}
-		log(fmt.Sprintf("image %s is taken from this engine: no registry gave it", familiar(named)))
-		return named.String(), "", nil
+		return b.fixLocal(ctx, request, named, local, log)
 	}
 	if err := b.checkPlatform(ctx, named, found); err != nil {
-		return "", "", err
+		return fixedImage{}, err
 	}
 	exact, err := reference.WithDigest(reference.TrimNamed(named), found.Descriptor.Digest)
 	if err != nil {
-		return "", "", fmt.Errorf("name image %s by digest: %w", named, err)
+		return fixedImage{}, fmt.Errorf("name image %s by digest: %w", named, err)
 	}
 	log(fmt.Sprintf("%s is %s", familiar(named), found.Descriptor.Digest))
-	return exact.String(), exact.String(), nil
+	return fixedImage{name: exact.String(), digest: exact.String(), release: func() {}}, nil
 }
 
-// onlyLocal says that the engine has an image which never came from a registry. Where a login was refused, or the
-// digest is said, another image under the same name is not what was asked for.
-func (b *Builder) onlyLocal(ctx context.Context, named reference.Named, login *registryLogin, cause error) (bool, error) {
+// onlyLocal gives the id of an image that the engine has and that never came from a registry, else nothing. Where a login
+// was refused, or the digest is said, another image under the same name is not what was asked for.
+func (b *Builder) onlyLocal(ctx context.Context, named reference.Named, login *registryLogin, cause error) (id string, err error) {
 	_, byDigest := named.(reference.Digested)
 	if byDigest || login.known() && faultOf(cause) == unauthorised || ctx.Err() != nil {
-		return false, nil
+		return "", nil
 	}
 	inspected, err := b.docker.ImageInspect(ctx, named.String())
 	if errdefs.IsNotFound(err) {
-		return false, nil
+		return "", nil
 	}
 	if err != nil {
-		return false, b.engineProblem("look for image "+familiar(named), err)
+		return "", b.engineProblem("look for image "+familiar(named), err)
 	}
-	return len(inspected.RepoDigests) == 0, nil
+	if len(inspected.RepoDigests) > 0 {
+		return "", nil
+	}
+	return inspected.ID, nil
 }
 
 // checkPlatform refuses an image that has nothing for the engine's machine.

@@ -42,7 +42,7 @@ func (b *Builder) pull(ctx context.Context, text string, log func(string)) error
 		err = showPull(stream, func(line string) { log(login.hide(line)) })
 	}
 	if err != nil {
-		return b.registryProblem(ctx, named, login, err)
+		return b.registryProblem("", named, login, err)
 	}
 	return nil
 }

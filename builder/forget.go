@@ -25,7 +25,8 @@ func (b *Builder) Forget(ctx context.Context, app string) error {
 	which := b.ourImages()
 	which.Add("label", store.LabelApp+"="+app)
 	_, imageErr := b.collectImages(ctx, which, others, false)
-	return errors.Join(siteErr, stackErr, imageErr)
+	_, pinErr := b.collectPins(ctx, others, false)
+	return errors.Join(siteErr, stackErr, imageErr, pinErr)
 }
 
 // ForgetData removes the folder of a destroyed app's stack with all that its services stored in it.

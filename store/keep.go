@@ -29,7 +29,7 @@ type Garbage struct {
 	Kind  string `json:"kind"` // container, image, build cache, site, site objects, stack, ref, objects, release
 	App   string `json:"app,omitempty"`
 	Name  string `json:"name"`
-	Bytes int64  `json:"bytes"` // what its removal frees; 0 where that is not known
+	Bytes int64  `json:"bytes"` // what its removal frees at most: an image counts whole, though others may share its layers; 0 where that is not known
 }
 
 // Kept lists what stays: the last five Releases of each app that were live, what is live now, what deployments at work have

@@ -1,0 +1,104 @@
+package builder
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/filters"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// What of BuildKit's cache goes: what nobody used for days, and while the whole is large the longest unused of the rest,
+// but for what was used of late. The cache has no labels and belongs to everybody who builds on the engine, but all of it
+// can be made again.
+const (
+	cacheUnused = 7 * 24 * time.Hour
+	cacheOfLate = time.Hour
+	cacheKept   = 10 << 30 // bytes
+)
+
+// collectCache removes what of BuildKit's cache is old, or too much. The engine takes an age and a size together as
+// "only while both are passed", and with a size weighs how often a thing was used, so it is given the age alone.
+func (b *Builder) collectCache(ctx context.Context, dry bool) ([]store.Garbage, error) {
+	usage, err := b.docker.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.BuildCacheObject}})
+	if err != nil {
+		return nil, b.engineProblem("look at the build cache", err)
+	}
+	unused, bytes := prunable(usage.BuildCache, time.Now())
+	if !dry {
+		report, err := b.docker.BuildCachePrune(ctx, olderThan(unused))
+		if err != nil {
+			return nil, b.engineProblem("prune the build cache", err)
+		}
+		bytes = int64(report.SpaceReclaimed)
+	}
+	if bytes == 0 {
+		return nil, nil
+	}
+	return []store.Garbage{{Kind: "build cache", Name: "unused for " + unused.Round(time.Minute).String(), Bytes: bytes}}, nil
+}
+
+// olderThan prunes what was not used for a time. The engine leaves out what is in use and what an image shares.
+func olderThan(unused time.Duration) build.CachePruneOptions {
+	return build.CachePruneOptions{Filters: filters.NewArgs(filters.Arg("until", unused.String()))}
+}
+
+// prunable gives the age from which on the cache may go, and how many bytes that frees.
+func prunable(records []*build.CacheRecord, now time.Time) (unused time.Duration, bytes int64) {
+	used := usedLast(records, now)
+	var whole int64
+	var going []*build.CacheRecord
+	for _, record := range records {
+		if !record.Shared { // with an image, which keeps it
+			whole += record.Size
+			going = append(going, record)
+		}
+	}
+	slices.SortStableFunc(going, func(x, y *build.CacheRecord) int { return used[x.ID].Compare(used[y.ID]) })
+	unused = cacheUnused
+	for _, record := range going {
+		age := now.Sub(used[record.ID])
+		if age < cacheOfLate || age < unused && whole-bytes <= cacheKept {
+			break
+		}
+		unused = min(unused, age)
+		bytes += record.Size
+	}
+	return unused, bytes
+}
+
+// usedLast tells by id when each record was used last. One that another was made from goes only after that one, so it
+// counts as used with it; what never goes counts as used now; what has no time goes at once.
+func usedLast(records []*build.CacheRecord, now time.Time) map[string]time.Time {
+	byID, used := map[string]*build.CacheRecord{}, map[string]time.Time{}
+	for _, record := range records {
+		byID[record.ID] = record
+	}
+	var use func(id string, at time.Time)
+	use = func(id string, at time.Time) {
+		record, known := byID[id]
+		if before, seen := used[id]; !known || seen && !at.After(before) {
+			return
+		}
+		used[id] = at
+		for _, parent := range append(record.Parents, record.Parent) {
+			use(parent, at)
+		}
+	}
+	for _, record := range records {
+		ofTheEngine := record.Type == "internal" || record.Type == "frontend"
+		switch {
+		case record.InUse, record.Shared, ofTheEngine:
+			use(record.ID, now)
+		case record.LastUsedAt != nil:
+			use(record.ID, *record.LastUsedAt)
+		default:
+			use(record.ID, time.Time{})
+		}
+	}
+	return used
+}
