@@ -52,6 +52,9 @@ type Builder struct {
 	sites     *siteStore
 	stacksDir string
 	planStack StackPlanner
+	freeSpace func(dir string) (int64, error) // the bytes that are free for us on a directory's disk
+
+	collecting sync.Mutex // by one at a time, who would otherwise miss what another just removed
 
 	hostLock sync.Mutex
 	host     host // zero until the engine was asked
@@ -63,6 +66,7 @@ func New(options Options) *Builder {
 		docker: options.Docker, serverID: options.ServerID, snapshots: options.Snapshots,
 		limits: options.Limits, logger: options.Logger, sites: &siteStore{dir: options.SitesDir},
 		login: options.Login, stacksDir: options.StacksDir, planStack: options.StackPlan,
+		freeSpace: freeSpace,
 	}
 	if b.logger == nil {
 		b.logger = slog.Default()

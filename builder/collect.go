@@ -19,6 +19,8 @@ type keeps func(app string, deployment int64) bool
 // Collect removes what no kept deployment needs: release trees, objects and stacks, images with our labels, and the old
 // part of BuildKit's cache. A dry run only lists. Each part is done although another fails; the errors are joined.
 func (b *Builder) Collect(ctx context.Context, kept store.Kept, dry bool) ([]store.Garbage, error) {
+	b.collecting.Lock()
+	defer b.collecting.Unlock()
 	var errs []error
 	if !dry {
 		errs = append(errs, b.sites.sweep())

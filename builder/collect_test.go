@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -82,38 +81,6 @@ func TestCollectSites(t *testing.T) {
 	if found, err := l.Collect(t.Context(), newer, false); len(found) != 0 || err != nil {
 		t.Errorf("what is newer than the list was collected: %+v, %v", found, err)
 	}
-}
-
-// Collections beside builds take nothing from a release that a build is making.
-func TestCollectBesideBuilds(t *testing.T) {
-	l := newLab(t, Limits{})
-	l.docker = nil
-	pages := manyPages(60)
-	var work sync.WaitGroup
-	end := make(chan struct{})
-	work.Go(func() {
-		for {
-			select {
-			case <-end:
-				return
-			default:
-			}
-			if _, err := l.Collect(t.Context(), l.keeping(), false); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	for range 20 {
-		l.next.Store(1001) // newer than what the collector knows: it stays
-		artefact := l.must(t, pages, &store.StaticConfig{})
-		l.checkWhole(t, artefact, len(pages))
-		tree := filepath.Join(l.sites.dir, filepath.FromSlash(artefact.Site))
-		if err := os.Rename(tree, filepath.Join(filepath.Dir(tree), "5")); err != nil { // one that may go
-			t.Fatal(err)
-		}
-	}
-	close(end)
-	work.Wait()
 }
 
 func TestCollectStacks(t *testing.T) {

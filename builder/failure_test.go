@@ -275,23 +275,6 @@ func TestVanished(t *testing.T) {
 	}
 }
 
-func TestJudgeSpace(t *testing.T) {
-	if err := judgeSpace("/data", 3<<30, 2<<30); err != nil {
-		t.Error(err)
-	}
-	p := problem(t, judgeSpace("/data", 1288490188, 2<<30), store.CodeErrored)
-	if p.Message != "1.2 GiB free on the disk of /data, 2 GiB needed" || p.Hint == "" {
-		t.Errorf("problem is %q, hint %q", p.Message, p.Hint)
-	}
-}
-
-func TestPreflight(t *testing.T) {
-	l := newEngineLab(t)
-	if err := l.Preflight(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestLineLog(t *testing.T) {
 	for name, c := range map[string]struct {
 		written []string

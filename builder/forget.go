@@ -16,6 +16,8 @@ func (b *Builder) Forget(ctx context.Context, app string) error {
 	if err := store.ValidateAppName(app); err != nil {
 		return err
 	}
+	b.collecting.Lock()
+	defer b.collecting.Unlock()
 	others := func(of string, _ int64) bool { return of != app }
 	_, siteErr := b.sites.collect(ctx, others, false)
 	_, stackErr := b.collectStacks(ctx, others, false)

@@ -20,11 +20,11 @@ const (
 // Preflight refuses a build, a fetch or a stack when a disk it would fill has too little free space left. It looks at the engine's disk
 // only when the engine is on this host.
 func (b *Builder) Preflight(ctx context.Context) error {
-	if err := checkSpace(b.sites.dir, neededForSites); err != nil {
+	if err := b.checkSpace(b.sites.dir, neededForSites); err != nil {
 		return err
 	}
 	if b.stacksDir != "" {
-		if err := checkSpace(b.stacksDir, neededForStacks); err != nil {
+		if err := b.checkSpace(b.stacksDir, neededForStacks); err != nil {
 			return err
 		}
 	}
@@ -38,22 +38,18 @@ func (b *Builder) Preflight(ctx context.Context) error {
 	if _, err := os.Stat(info.DockerRootDir); err != nil {
 		return nil
 	}
-	return checkSpace(info.DockerRootDir, neededForImages)
+	return b.checkSpace(info.DockerRootDir, neededForImages)
 }
 
 // checkSpace refuses when fewer than the needed bytes are free for us on the disk of a directory.
-func checkSpace(dir string, needed int64) error {
-	free, err := freeSpace(existing(dir))
+func (b *Builder) checkSpace(dir string, needed int64) error {
+	free, err := b.freeSpace(existing(dir))
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("look up free space on %s: %w", dir, err)
 	}
-	return judgeSpace(dir, free, needed)
-}
-
-func judgeSpace(dir string, free, needed int64) error {
 	if free >= needed {
 		return nil
 	}
