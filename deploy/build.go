@@ -66,9 +66,9 @@ func (a *attempt) heedRepoFile(ctx context.Context) (*store.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	before, plan := store.PlanOf(a.config), store.PlanOf(config)
 	a.config, a.app.Config = config, merged
-	plan := store.PlanOf(config)
-	if plan.Strategy == a.d.Strategy && plan.Reason == a.d.StrategyReason {
+	if plan == before && plan.Strategy == a.d.Strategy && plan.Reason == a.d.StrategyReason {
 		return nil, nil
 	}
 	a.say(ctx, "plan", "%s decides: %s", store.RepoFileName, plan)

@@ -64,6 +64,9 @@ func (s *schedule) checkServing(point string, seen sight, held bool) {
 	if down && !held && slices.ContainsFunc([]string{"before build", "before run"}, func(early string) bool { return strings.HasPrefix(point, early) }) {
 		s.fault("%s: what is live was stopped before the new version was there", point)
 	}
+	if held && strings.HasPrefix(point, "before run") && s.world.commands.Runs(store.CommandName(appName, s.d.ID)) == 0 {
+		s.fault("%s: requests wait for the release command", point)
+	}
 	fresh := runs[seen.container] && seen.live != s.d.ID
 	starting := strings.HasPrefix(point, "before start hello-new") || strings.HasPrefix(point, "before start hello-back") || fresh && strings.HasPrefix(point, "before probe")
 	if starting && down && !held {

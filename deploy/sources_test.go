@@ -2,14 +2,12 @@ package deploy
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/shipgate/shipgate/deploy/memengine"
 	"github.com/shipgate/shipgate/store"
 )
 
@@ -73,12 +71,7 @@ func TestReleaseCommand(t *testing.T) {
 		t.Run(strategy, func(t *testing.T) {
 			commands := &fakeCommands{}
 			s := newServer(t, func(o *Options) { o.Commands = commands })
-			app, err := s.store.App(t.Context(), appName)
-			s.must(err)
-			app.Config, err = json.Marshal(map[string]any{"deploy_strategy": strategy, "healthcheck": map[string]any{"path": "/healthz"}, "release": "./migrate --all 'two words'"})
-			s.must(err)
-			_, err = s.store.UpdateApp(t.Context(), app)
-			s.must(err)
+			s.configure(appName, `{"deploy_strategy":"`+strategy+`","healthcheck":{"path":"/healthz"},"release":"./migrate --all 'two words'"}`)
 			first := s.push(appName, 1)
 			s.wantVerdict(first.ID, store.Succeeded, "")
 			if want := []string{"./migrate", "--all", "two words"}; !slices.Equal(commands.spec.Command, want) || commands.spec.Role != store.RoleCommand {
@@ -124,40 +117,6 @@ func TestRepoFileDecidesAgain(t *testing.T) {
 	s.wantLive(appName, d.ID)
 }
 
-func TestWarmContainer(t *testing.T) {
-	s := newServer(t)
-	app, err := s.store.App(t.Context(), appName)
-	s.must(err)
-	app.Config = []byte(`{"deploy_strategy":"blue-green","healthcheck":{"path":"/healthz"},"rollback":{"warm":"10m"}}`)
-	_, err = s.store.UpdateApp(t.Context(), app)
-	s.must(err)
-	first := s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
-	second := s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
-	s.wantStates(map[string]bool{first.Container: false, second.Container: true})
-	back, err := s.runner.Rollback(t.Context(), appName, 0)
-	s.must(err)
-	third := s.wantVerdict(back.ID, store.Succeeded, "")
-	if third.Container != first.Container || third.Address != first.Address {
-		t.Errorf("went back to %s on %s, and %s on %s was warm", third.Container, third.Address, first.Container, first.Address)
-	}
-	s.wantStates(map[string]bool{first.Container: true, second.Container: false})
-	garbage, err := s.runner.Collect(t.Context(), false)
-	s.must(err)
-	if len(garbage) != 0 {
-		t.Errorf("collected %v", garbage)
-	}
-	other, err := s.runner.Rollback(t.Context(), appName, first.ID) // what is warm is of another release
-	s.must(err)
-	fourth := s.wantVerdict(other.ID, store.Succeeded, "")
-	s.wantStates(map[string]bool{first.Container: false, fourth.Container: true})
-	if fourth.Container != store.ContainerName(appName, fourth.ID) {
-		t.Errorf("another release runs in %s", fourth.Container)
-	}
-	s.must(s.store.KeepWarm(t.Context(), third.ID, time.Now().Add(-time.Second)))
-	s.runner.warmed <- struct{}{}
-	s.wantStates(map[string]bool{fourth.Container: true})
-}
-
 // wantStates waits until the containers are these, running or not.
 func (s *server) wantStates(want map[string]bool) {
 	s.t.Helper()
@@ -179,56 +138,11 @@ func (s *server) wantStates(want map[string]bool) {
 	s.t.Errorf("containers run: %v, want %v", got, want)
 }
 
-// stackServer is a server with a compose app, whose commit n is stack n.
-func stackServer(t *testing.T, behaviours ...memengine.Behaviour) *server {
-	t.Helper()
-	var stacks *memengine.Stacks
-	s := newServer(t, func(o *Options) {
-		stacks = memengine.NewStacks(o.Engine.(*memengine.Engine))
-		o.Stacks, o.StacksDir = stacks, "/stacks"
-	})
-	_, err := s.store.CreateApp(t.Context(), store.App{
-		Name: "shop", Source: store.SourceCompose, Hosts: []string{"shop.example.com"}, Config: []byte(`{"healthcheck":{"path":"/healthz","timeout":"1s"}}`),
-	})
+func (s *server) configure(app, config string) {
+	s.t.Helper()
+	workload, err := s.store.App(s.t.Context(), app)
 	s.must(err)
-	for n, behaviour := range behaviours {
-		artefact := store.Artefact{Stack: "shop/" + sha(n), Port: 8080}
-		s.builder.mu.Lock()
-		s.builder.artefacts[sha(n)] = artefact
-		s.builder.mu.Unlock()
-		stacks.Behave("/stacks/"+artefact.Stack, behaviour)
-	}
-	return s
-}
-
-func TestStackThatFailsIsTakenBack(t *testing.T) {
-	for name, bad := range map[string]memengine.Behaviour{
-		"exits": {Exits: true, ExitCode: 3, Log: []string{"boom"}}, "unhealthy": {Unhealthy: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := stackServer(t, memengine.Behaviour{}, bad, memengine.Behaviour{})
-			first := s.wantVerdict(s.push("shop", 0).ID, store.Succeeded, "")
-			other := "shipgate-shop-other-1"
-			s.wantStates(map[string]bool{first.Container: true, other: true})
-			failed := s.wantVerdict(s.push("shop", 1).ID, store.Failed, "")
-			s.wantStates(map[string]bool{first.Container: true, other: true})
-			s.wantLive("shop", first.ID)
-			if _, _, held := s.router.look("shop"); held {
-				t.Error("requests are held for ever")
-			}
-			if name == "exits" && !strings.Contains(strings.Join(s.lines(failed.ID), "\n"), "boom") {
-				t.Errorf("what it wrote is not said:\n%s", strings.Join(s.lines(failed.ID), "\n"))
-			}
-			last := s.wantVerdict(s.push("shop", 2).ID, store.Succeeded, "")
-			s.wantStates(map[string]bool{last.Container: true, other: true})
-			s.must(s.runner.Destroy(t.Context(), "shop"))
-			s.wantStates(map[string]bool{})
-		})
-	}
-}
-
-func TestFirstStackThatFailsGoesDown(t *testing.T) {
-	s := stackServer(t, memengine.Behaviour{Unhealthy: true})
-	s.wantVerdict(s.push("shop", 0).ID, store.Failed, "health check failed")
-	s.wantStates(map[string]bool{})
+	workload.Config = []byte(config)
+	_, err = s.store.UpdateApp(s.t.Context(), workload)
+	s.must(err)
 }

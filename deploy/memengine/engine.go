@@ -114,6 +114,16 @@ func (e *Engine) KeptRunning(name string) bool {
 	return c != nil && c.spec.KeepRunning
 }
 
+// Spec gives what a container was made of.
+func (e *Engine) Spec(name string) (spec store.ContainerSpec, found bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c := e.containers[name]; c != nil {
+		return c.spec, true
+	}
+	return spec, false
+}
+
 // Serving says what a probe of the address meets: whose deployment answers and whether it answers well. It is not ok
 // when the connection would be refused.
 func (e *Engine) Serving(address netip.AddrPort) (deployment int64, healthy, ok bool) {

@@ -1,0 +1,79 @@
+package deploy
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// appOf makes an app of another source than dockerfile.
+func (s *server) appOf(source store.Source, name, config string) {
+	s.t.Helper()
+	_, err := s.store.CreateApp(s.t.Context(), store.App{Name: name, Source: source, Hosts: []string{name + ".example.com"}, Config: []byte(config)})
+	s.must(err)
+}
+
+func TestContainerHasWhatTheConfigSays(t *testing.T) {
+	s := newServer(t)
+	s.configure(appName, `{"deploy_strategy":"blue-green","healthcheck":{"path":"/healthz"},"stop_signal":"SIGQUIT","resources":{"memory":"64m"},"volumes":[{"name":"cache","path":"/cache","read_only":true}]}`)
+	d := s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	spec, _ := s.engine.Spec(d.Container)
+	if spec.StopSignal != "SIGQUIT" || spec.Resources.Memory != 64<<20 || len(spec.Volumes) != 1 || spec.Volumes[0].Name != "cache" {
+		t.Errorf("spec %+v", spec)
+	}
+	for _, variable := range []string{"SHIPGATE_APP=hello", "SHIPGATE_DEPLOYMENT=1", "SHIPGATE_SHA=" + sha(1), "PORT=8080"} {
+		if !slices.Contains(spec.Env, variable) {
+			t.Errorf("%s is not in %q", variable, spec.Env)
+		}
+	}
+}
+
+func TestDenoStorageForcesRecreateAndSaysSo(t *testing.T) {
+	s := newServer(t)
+	s.appOf(store.SourceStatic, "pad", `{"mode":"deno","storage_enabled":true,"deploy_strategy":"blue-green","healthcheck":{"path":"/"}}`)
+	d := s.wantVerdict(s.push("pad", 1).ID, store.Succeeded, "")
+	spec, _ := s.engine.Spec(d.Container)
+	if len(spec.Volumes) != 1 || spec.Volumes[0].Name != store.StorageVolume || spec.Volumes[0].Path != store.DenoStorage {
+		t.Errorf("volumes %+v", spec.Volumes)
+	}
+	if d.Strategy != store.Recreate {
+		t.Errorf("strategy %s", d.Strategy)
+	}
+}
+
+// A shipgate.yaml may make what was asked for impossible, which the history says.
+func TestRepoFileThatForcesAStrategySaysSo(t *testing.T) {
+	s := newServer(t)
+	s.configure(appName, `{"healthcheck":{"path":"/healthz"},"volumes":[{"name":"data","path":"/data"}]}`)
+	s.branches.files = map[string]string{sha(1): "strategy: blue-green\n"}
+	d := s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	if said := strings.Join(s.lines(d.ID), "\n"); d.Strategy != store.Recreate || !strings.Contains(said, "plan blue-green was asked for and is not possible: ") {
+		t.Errorf("strategy %s:\n%s", d.Strategy, said)
+	}
+}
+
+// timedCommands tell how much time a command was given.
+type timedCommands struct {
+	Commands
+	given time.Duration
+}
+
+func (c *timedCommands) Run(ctx context.Context, spec store.ContainerSpec, log func(string)) (int, error) {
+	deadline, _ := ctx.Deadline()
+	c.given = time.Until(deadline)
+	return c.Commands.Run(ctx, spec, log)
+}
+
+func TestReleaseCommandIsBounded(t *testing.T) {
+	commands := &timedCommands{}
+	s := newServer(t, func(o *Options) { commands.Commands, o.Commands = o.Commands, commands })
+	s.configure(appName, `{"deploy_strategy":"blue-green","healthcheck":{"path":"/healthz"},"release":"./migrate"}`)
+	s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	if commands.given <= store.DefaultReleaseTime-time.Minute || commands.given > store.DefaultReleaseTime {
+		t.Errorf("the command was given %s", commands.given)
+	}
+}
