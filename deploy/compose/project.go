@@ -98,26 +98,59 @@ func (p *project) explain(ctx context.Context, err error, said []string, wait ti
 	if listErr != nil {
 		return listErr
 	}
-	for _, blame := range []struct {
-		guilty func(service) bool
-		how    func(service) string
+	guilty, how := blame(services, wait)
+	if how == "" {
+		guilty, how = blameEnded(services, said)
+	}
+	if how != "" {
+		return p.accuse(ctx, guilty, how, log)
+	}
+	return store.Problemf(store.CodeFailed, "the stack does not come up: %s", lastOf(said, err)).WithHint("shipgate logs %s", p.app)
+}
+
+// confirm looks for itself: a Compose whose wait is over while it pauses between two looks takes the stack for a healthy one.
+func (p *project) confirm(ctx context.Context, wait time.Duration, log func(string)) error {
+	services, err := p.services(ctx)
+	if err != nil {
+		return err
+	}
+	if guilty, how := blame(services, wait); how != "" {
+		return p.accuse(ctx, guilty, how, log)
+	}
+	return nil
+}
+
+func (p *project) accuse(ctx context.Context, service, how string, log func(string)) error {
+	p.lastLines(ctx, service, log)
+	return store.Problemf(store.CodeFailed, "service %s %s", service, how).WithHint("shipgate logs %s", p.app)
+}
+
+// blame finds the service that is not as it should be, and says how it is; the one that is worst off first.
+func blame(services []service, wait time.Duration) (guilty, how string) {
+	for _, wrong := range []struct {
+		is  func(service) bool
+		how func(service) string
 	}{
 		{func(s service) bool { return (s.State == "exited" || s.State == "dead") && s.ExitCode != 0 }, exited},
 		{func(s service) bool { return s.State == "restarting" }, func(s service) string { return "keeps ending" }},
 		{func(s service) bool { return s.Health == "unhealthy" }, func(service) string { return "is unhealthy" }},
 		{func(s service) bool { return s.Health == "starting" }, func(service) string { return "is not healthy after " + seconds(wait) }},
-		{func(s service) bool { return s.State == "exited" && namedIn(said, s.Name) }, func(service) string {
-			return "ended with exit code 0: one that is to run once needs another that depends_on it with service_completed_successfully"
-		}},
 	} {
-		if at := slices.IndexFunc(services, blame.guilty); at >= 0 {
-			guilty := services[at]
-			p.lastLines(ctx, guilty.Service, log)
-			return store.Problemf(store.CodeFailed, "service %s %s", guilty.Service, blame.how(guilty)).
-				WithHint("shipgate logs %s", p.app)
+		if at := slices.IndexFunc(services, wrong.is); at >= 0 {
+			return services[at].Service, wrong.how(services[at])
 		}
 	}
-	return store.Problemf(store.CodeFailed, "the stack does not come up: %s", lastOf(said, err)).WithHint("shipgate logs %s", p.app)
+	return "", ""
+}
+
+// blameEnded finds the service that ended well where Compose wanted one that runs.
+func blameEnded(services []service, said []string) (guilty, how string) {
+	for _, s := range services {
+		if s.State == "exited" && namedIn(said, s.Name) {
+			return s.Service, "ended with exit code 0: one that is to run once needs another that depends_on it with service_completed_successfully"
+		}
+	}
+	return "", ""
 }
 
 func exited(s service) string { return "ended with exit code " + strconv.Itoa(s.ExitCode) }

@@ -149,8 +149,11 @@ func (p *project) up(ctx context.Context, r *rendering, model []byte, log func(s
 	if err == nil && nobodyAt(ctx, r.spec.Address) {
 		err = run(append(slices.Clone(healthy), "--no-deps", "--force-recreate", r.built.Routed)...)
 	}
-	if err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return err
+	}
+	if err == nil {
+		return p.confirm(ctx, wait, log)
 	}
 	return p.explain(ctx, err, said.lines, wait, log)
 }

@@ -304,3 +304,38 @@ func TestEngineIsAway(t *testing.T) {
 		t.Errorf("got %v", problem)
 	}
 }
+
+// A Compose whose wait ends in the moment between two looks says that all is well.
+func TestComposeThatDoesNotWaitIsNotBelieved(t *testing.T) {
+	l := newLab(t)
+	hasty := filepath.Join(t.TempDir(), "docker-compose")
+	script := "#!/bin/sh\nfor word; do shift; case $word in --wait) ;; --wait-timeout) skip=1;; *) if [ -n \"$skip\" ]; then skip=; else set -- \"$@\" \"$word\"; fi;; esac; done\nexec '" + l.plugin + "' \"$@\"\n"
+	if err := os.WriteFile(hasty, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l.Stacks = New(l.options(hasty))
+	for health, says := range map[string]string{"interval: 1h": "service web is not healthy after 3 s", "disable: true": ""} {
+		spec := l.spec(t, l.app(), 1, files{"compose.yaml": "services: {web: {image: x, environment: {PORT: '8080'}, healthcheck: {test: [CMD, /testapp, probe], " + health + "}}}"}, nil)
+		spec.Config.Service, spec.Wait = "web", 3*time.Second
+		_, err := l.try(t.Context(), spec)
+		if problem, _ := store.AsProblem(err); (says == "") != (err == nil) || says != "" && (problem == nil || problem.Message != says) {
+			t.Errorf("%s: got %v, want %q", health, err, says)
+		}
+	}
+}
+
+func TestBlame(t *testing.T) {
+	good := service{Service: "db", State: "running", Health: "healthy"}
+	for says, is := range map[string]service{
+		"":                             {Service: "once", State: "exited"},
+		"web ended with exit code 3":   {Service: "web", State: "exited", ExitCode: 3},
+		"web keeps ending":             {Service: "web", State: "restarting"},
+		"web is unhealthy":             {Service: "web", State: "running", Health: "unhealthy"},
+		"web is not healthy after 2 s": {Service: "web", State: "running", Health: "starting"},
+	} {
+		guilty, how := blame([]service{good, is}, 2*time.Second)
+		if got := strings.TrimSpace(guilty + " " + how); got != says {
+			t.Errorf("%+v: %q, want %q", is, got, says)
+		}
+	}
+}
