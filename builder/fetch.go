@@ -30,7 +30,8 @@ func (b *Builder) fetchImage(ctx context.Context, request store.BuildRequest, co
 	if err != nil {
 		return store.Artefact{}, err
 	}
-	from, err := b.resolve(ctx, request, named, login, log)
+	show := func(line string) { log(login.hide(line)) }
+	from, err := b.resolve(ctx, request, named, login, show)
 	if err != nil {
 		return store.Artefact{}, err
 	}
@@ -40,7 +41,7 @@ func (b *Builder) fetchImage(ctx context.Context, request store.BuildRequest, co
 		session: []session.Attachable{login},
 		explain: func(_ place, err error) error { return b.registryProblem(request.App, named, login, err) },
 	}
-	artefact, err := b.build(ctx, request, made, nothing{}, func(line string) { log(login.hide(line)) })
+	artefact, err := b.build(ctx, request, made, nothing{}, show)
 	if err != nil {
 		return store.Artefact{}, err
 	}
@@ -85,10 +86,9 @@ func (b *Builder) resolve(ctx context.Context, request store.BuildRequest, named
 }
 
 // onlyLocal gives the id of an image that the engine has and that never came from a registry, else nothing. Where a login
-// was refused, or the digest is said, another image under the same name is not what was asked for.
+// was refused, another image under the same name is not what was asked for.
 func (b *Builder) onlyLocal(ctx context.Context, named reference.Named, login *registryLogin, cause error) (id string, err error) {
-	_, byDigest := named.(reference.Digested)
-	if byDigest || login.known() && faultOf(cause) == unauthorised || ctx.Err() != nil {
+	if login.known() && faultOf(cause) == unauthorised {
 		return "", nil
 	}
 	inspected, err := b.docker.ImageInspect(ctx, named.String())
@@ -133,8 +133,8 @@ func (b *Builder) portOfImage(ctx context.Context, app, name, id string, configu
 	if err != nil {
 		return 0, b.engineProblem("look at image "+id, err)
 	}
-	exposed := map[string]struct{}{}
-	if inspected.Config != nil && inspected.Config.ExposedPorts != nil {
+	var exposed map[string]struct{}
+	if inspected.Config != nil {
 		exposed = inspected.Config.ExposedPorts
 	}
 	if configured == 0 && len(exposed) == 0 {

@@ -30,6 +30,7 @@ const registryPassword = "correct-horse-battery"
 type testRegistry struct {
 	host    string
 	private bool
+	down    atomic.Bool
 	// blob, when set, answers requests for layers in the registry's place.
 	blob atomic.Pointer[http.HandlerFunc]
 }
@@ -39,6 +40,10 @@ func newRegistry(t *testing.T, private bool) *testRegistry {
 	r := &testRegistry{private: private}
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		if r.down.Load() {
+			http.Error(w, "down", http.StatusServiceUnavailable)
+			return
+		}
 		user, password, _ := request.BasicAuth()
 		if private && (user != "ship" || password != registryPassword) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
@@ -238,6 +243,59 @@ func TestFetchOfImageThatOnlyTheEngineHas(t *testing.T) {
 	}
 	if text := strings.Join(said, "\n"); !strings.Contains(text, "is taken from this engine") {
 		t.Errorf("the log does not say where the image is from:\n%s", text)
+	}
+}
+
+// Where nobody is let in without a login an image of that name may have been made here; where the login is wrong, that
+// is what is to be mended.
+func TestLocalImageUnderThePrivateRegistrysName(t *testing.T) {
+	l := newEngineLab(t)
+	r := newRegistry(t, true)
+	base := l.base(t)
+	name := r.host + "/app:1"
+	if err := l.docker.ImageTag(t.Context(), base, name); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.fetchLocal(t.Context(), name, 1, nil); err != nil || got.Digest != "" {
+		t.Errorf("without a login: %+v, %v", got, err)
+	}
+	l.loginTo(r.host, "wrong-"+registryPassword)
+	_, err := l.fetchLocal(t.Context(), name, 2, nil)
+	if p := problem(t, err, store.CodeFailed); !strings.Contains(p.Message, "does not let user ship") {
+		t.Errorf("with a wrong password: %q", p.Message)
+	}
+	l.loginTo(r.host, "")
+	if _, err := l.fetchLocal(t.Context(), name+"@sha256:"+strings.Repeat("0", 64), 3, nil); store.CodeOf(err) != store.CodeFailed {
+		t.Errorf("by a digest that it does not have: %v", err)
+	}
+}
+
+// What once came from a registry is not taken from the engine when that registry is down: it may have moved on.
+func TestPulledImageWithoutItsRegistry(t *testing.T) {
+	l := newEngineLab(t)
+	r := newRegistry(t, false)
+	r.push(t, "app:1", 1024, nil)
+	name := r.host + "/app:1"
+	if err := l.pull(t.Context(), name, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	defer l.docker.ImageRemove(context.WithoutCancel(t.Context()), name, image.RemoveOptions{})
+	r.down.Store(true)
+	_, said, err := l.fetch(t, name)
+	if p := problem(t, err, store.CodeErrored); !strings.Contains(p.Message, "cannot be reached") {
+		t.Errorf("%q\n%s", p.Message, said)
+	}
+}
+
+// A password that stands in a line of the log, whoever wrote it, is not shown.
+func TestPasswordInTheLog(t *testing.T) {
+	l := newEngineLab(t)
+	r := newRegistry(t, true)
+	r.push(t, registryPassword+":1", 1024, nil)
+	l.loginTo(r.host, registryPassword)
+	_, said, err := l.fetch(t, r.host+"/"+registryPassword+":1")
+	if err != nil || !strings.Contains(said, "FROM "+r.host+"/***@sha256:") {
+		t.Errorf("%v\n%s", err, said)
 	}
 }
 
