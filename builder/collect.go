@@ -36,7 +36,7 @@ func (b *Builder) Collect(ctx context.Context, kept store.Kept, dry bool) ([]sto
 	if _, err := b.docker.Ping(ctx); err != nil {
 		return found, errors.Join(append(errs, b.engineProblem("look for images that can go", err))...)
 	}
-	images, err := b.collectImages(ctx, b.ourImages(), kept.Has, dry)
+	images, err := b.collectImages(ctx, kept.Has, dry)
 	errs = append(errs, err)
 	pins, err := b.collectPins(ctx, kept.Has, dry)
 	errs = append(errs, err)

@@ -19,8 +19,8 @@ func (b *Builder) ourImages() filters.Args {
 }
 
 // collectImages removes images of ours that are not kept and that no container has, those without a tag among them.
-func (b *Builder) collectImages(ctx context.Context, which filters.Args, keep keeps, dry bool) ([]store.Garbage, error) {
-	images, err := b.docker.ImageList(ctx, image.ListOptions{Filters: which})
+func (b *Builder) collectImages(ctx context.Context, keep keeps, dry bool) ([]store.Garbage, error) {
+	images, err := b.docker.ImageList(ctx, image.ListOptions{Filters: b.ourImages()})
 	if err != nil {
 		return nil, b.engineProblem("list images", err)
 	}
@@ -50,12 +50,8 @@ func (b *Builder) collectImages(ctx context.Context, which filters.Args, keep ke
 
 // builtFor reads the labels of an image; one that no deployment built is an error.
 func builtFor(one image.Summary) (app string, deployment int64, err error) {
-	app = one.Labels[store.LabelApp]
-	if err := store.ValidateAppName(app); err != nil {
-		return "", 0, err
-	}
 	deployment, err = strconv.ParseInt(one.Labels[store.LabelDeployment], 10, 64)
-	return app, deployment, err
+	return one.Labels[store.LabelApp], deployment, err
 }
 
 // collectImage takes our tags away; with the last tag the engine removes the image. Nothing is forced: what has a

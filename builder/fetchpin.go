@@ -36,7 +36,7 @@ func (b *Builder) fixLocal(ctx context.Context, request store.BuildRequest, name
 	}
 	log(fmt.Sprintf("image %s is taken from this engine: no registry gave it; it is %s", familiar(named), id))
 	return fixedImage{name: pin, release: func() {
-		if err := b.releasePin(context.WithoutCancel(ctx), pin); err != nil {
+		if err := b.releasePin(context.WithoutCancel(ctx), request.App, request.Deployment); err != nil {
 			b.logger.WarnContext(ctx, "an image keeps a name of ours until the next collection", "app", request.App, "deployment", request.Deployment, "error", err)
 		}
 	}}, nil
@@ -44,11 +44,12 @@ func (b *Builder) fixLocal(ctx context.Context, request store.BuildRequest, name
 
 // releasePin takes the name from its image, which stays, even when it has no other name left: to remove an image's last
 // name is to remove the image. So the name first moves to an empty image of ours.
-func (b *Builder) releasePin(ctx context.Context, pin string) error {
+func (b *Builder) releasePin(ctx context.Context, app string, deployment int64) error {
+	pin := b.pinOf(app, deployment)
 	ctx, cancel := context.WithTimeout(ctx, pinPatience)
 	defer cancel()
 	empty := image.ImportSource{SourceName: "-", Source: bytes.NewReader(make([]byte, 1024))} // the end of a tar archive
-	changes := []string{"LABEL " + store.LabelData + "=" + b.serverID}
+	changes := []string{fmt.Sprintf("LABEL %s=%s %s=%s %s=%d", store.LabelData, b.serverID, store.LabelApp, app, store.LabelDeployment, deployment)}
 	stream, err := b.docker.ImageImport(ctx, empty, pin, image.ImportOptions{Changes: changes})
 	if err != nil {
 		return b.engineProblem("move name "+pin, err)
@@ -73,12 +74,12 @@ func (b *Builder) collectPins(ctx context.Context, keep keeps, dry bool) ([]stor
 	var errs []error
 	for _, one := range images {
 		for _, tag := range one.RepoTags {
-			app, isOurs := b.pinnedFor(tag, keep)
-			if !isOurs {
+			app, deployment, isOurs := b.pinnedFor(tag)
+			if !isOurs || keep(app, deployment) {
 				continue
 			}
 			if !dry {
-				if err := b.releasePin(ctx, tag); err != nil {
+				if err := b.releasePin(ctx, app, deployment); err != nil {
 					errs = append(errs, err)
 					continue
 				}
@@ -89,13 +90,10 @@ func (b *Builder) collectPins(ctx context.Context, keep keeps, dry bool) ([]stor
 	return found, errors.Join(errs...)
 }
 
-// pinnedFor gives the app of a name that pinOf made for a deployment which is not kept.
-func (b *Builder) pinnedFor(tag string, keep keeps) (app string, ok bool) {
+// pinnedFor reads a name that pinOf made.
+func (b *Builder) pinnedFor(tag string) (app string, deployment int64, ok bool) {
 	repository, number, _ := strings.Cut(tag, pinPart+b.serverID+"-")
 	app = strings.TrimPrefix(repository, "shipgate/")
 	deployment, err := strconv.ParseInt(number, 10, 64)
-	if err != nil || tag != b.pinOf(app, deployment) || keep(app, deployment) {
-		return "", false
-	}
-	return app, true
+	return app, deployment, err == nil && tag == b.pinOf(app, deployment)
 }

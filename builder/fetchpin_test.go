@@ -2,13 +2,17 @@ package builder
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -167,6 +171,39 @@ func TestCollectPins(t *testing.T) {
 	want = slices.DeleteFunc(want, func(name string) bool { return name == kept })
 	if names := l.names(t, id); !sameSet(names, want) {
 		t.Errorf("after the app was forgotten the image is called %q, want %q", names, want)
+	}
+}
+
+// A name that could not be moved is not removed: its image may have no other.
+func TestPinThatCannotBeMoved(t *testing.T) {
+	l := newLab(t, Limits{})
+	for name, answer := range map[string]func(w http.ResponseWriter){
+		"refused":   func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) },
+		"in stream": func(w http.ResponseWriter) { _, _ = w.Write([]byte(`{"error":"no room"}`)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				switch {
+				case strings.HasSuffix(request.URL.Path, "/images/json"):
+					_ = json.NewEncoder(w).Encode([]image.Summary{{RepoTags: []string{l.pinOf(l.app, 7)}}})
+				case strings.HasSuffix(request.URL.Path, "/images/create"):
+					answer(w)
+				default:
+					t.Errorf("asked for %s %s", request.Method, request.URL)
+				}
+			}))
+			defer server.Close()
+			docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer docker.Close()
+			l.docker = docker
+			if found, err := l.collectPins(t.Context(), l.keeping().Has, false); len(found) > 0 || err == nil {
+				t.Errorf("collected %+v, %v", found, err)
+			}
+		})
 	}
 }
 

@@ -24,9 +24,7 @@ func (b *Builder) Forget(ctx context.Context, app string) error {
 	if b.docker == nil {
 		return errors.Join(siteErr, stackErr)
 	}
-	which := b.ourImages()
-	which.Add("label", store.LabelApp+"="+app)
-	_, imageErr := b.collectImages(ctx, which, others, false)
+	_, imageErr := b.collectImages(ctx, others, false)
 	_, pinErr := b.collectPins(ctx, others, false)
 	return errors.Join(siteErr, stackErr, imageErr, pinErr)
 }
