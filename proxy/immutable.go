@@ -12,8 +12,13 @@ const immutableCaching = "public, max-age=31536000, immutable"
 var (
 	// hexHash is how webpack, Next, esbuild and many others write a hash: at the end of the name, or alone.
 	hexHash = regexp.MustCompile(`(?:^|[.-])([0-9a-f]{8,64})$`)
-	// mixedHash is how Vite, Rollup, Astro and SvelteKit write one: eight or more of base64url or base 32.
-	mixedHash = regexp.MustCompile(`[.-]([A-Za-z0-9_-]{8})$|[.-]([A-Z0-9]{8})$`)
+	// mixedHash is how Vite, Rollup, Astro and SvelteKit write one, in base64url, and esbuild and Angular, in base 32.
+	mixedHash = regexp.MustCompile(`[.-]([A-Za-z0-9_-]{8})$`)
+	base32    = regexp.MustCompile(`^[A-Z2-7]+$`)
+	// piece is what names that people give are made of: a few words and numbers. A hash falls into many.
+	piece = regexp.MustCompile(`[A-Z]?[a-z]+|[A-Z]+|[0-9]+`)
+	// date has one of the months that are hexadecimal.
+	date = regexp.MustCompile(`^[0-9]+(?:dec|feb)[0-9]+$`)
 	// chunkEndings stand between the hash and the type of a file.
 	chunkEndings = []string{".min", ".chunk", ".bundle", ".module"}
 )
@@ -34,21 +39,20 @@ func isImmutable(name string) bool {
 		return true
 	}
 	found := mixedHash.FindStringSubmatch(base)
-	return found != nil && isMixed(found[1]+found[2])
+	return found != nil && isMixed(found[1])
 }
 
-// isHex tells a hash from a number, such as a date, and from a word, such as "deadbeef" spelt without a digit.
+// isHex tells a hash from a number, a word with a number ("cafe2024"), and a date ("12dec2024").
 func isHex(text string) bool {
-	return strings.ContainsAny(text, "0123456789") && strings.ContainsAny(text, "abcdef")
+	return len(piece.FindAllString(text, 3)) == 3 && !date.MatchString(text)
 }
 
-// isMixed asks for what words and versions do not have at once: capitals and digits, or two capitals apart after the first
-// letter. "Download" and "camelCase" are words; the few hashes that look like one are asked for again, which costs a 304.
+// isMixed tells a hash from words and numbers together ("IMG_0001", "Version2", "HowToRun", "16x9"). The hashes that look
+// like these are asked for again, which costs a 304.
 func isMixed(text string) bool {
-	capitals := strings.ContainsFunc(text, func(r rune) bool { return r >= 'A' && r <= 'Z' })
-	if capitals && strings.ContainsAny(text, "0123456789") {
-		return true
+	pieces := 4
+	if base32.MatchString(text) {
+		pieces = 3 // of capitals alone there are fewer
 	}
-	between := strings.Trim(text[1:], "abcdefghijklmnopqrstuvwxyz")
-	return strings.ContainsFunc(between, func(r rune) bool { return r >= 'a' && r <= 'z' })
+	return strings.ToLower(text) != text && len(piece.FindAllString(text, pieces)) == pieces
 }

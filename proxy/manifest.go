@@ -25,6 +25,11 @@ type siteFile struct {
 	immutable      bool  // its name changes with its content
 }
 
+// isPage says that the file is what people come to, and not what a page loads.
+func (f siteFile) isPage() bool {
+	return strings.HasPrefix(f.kind, "text/html") || strings.HasPrefix(f.kind, "application/xhtml+xml")
+}
+
 // manifest is the form of manifest.json, which the builder writes.
 type manifest struct {
 	Version int                     `json:"version"`
@@ -73,9 +78,7 @@ func loadManifest(tree string) (*published, error) {
 		return nil, store.Problemf(store.CodeErrored, "open site: %w", err)
 	}
 	p := &published{contents: opened, files: make(map[string]siteFile, len(read.Files))}
-	if err := p.addRules(read); err != nil {
-		return nil, store.Problemf(store.CodeErrored, "site manifest in %s: %w", tree, err)
-	}
+	p.addRules(read)
 	for name, file := range read.Files {
 		if err := checkFile(name, file); err != nil {
 			return nil, store.Problemf(store.CodeErrored, "site manifest in %s: %w", tree, err)
@@ -91,22 +94,13 @@ func loadManifest(tree string) (*published, error) {
 	return p, nil
 }
 
-func (p *published) addRules(read manifest) error {
+func (p *published) addRules(read manifest) {
 	for _, rule := range read.Headers {
-		compiled, err := compile(rule.Path)
-		if err != nil {
-			return err
-		}
-		p.headers = append(p.headers, headerRule{compiled, rule.Set, rule.Unset})
+		p.headers = append(p.headers, headerRule{compile(rule.Path), rule.Set, rule.Unset})
 	}
 	for _, rule := range read.Redirects {
-		compiled, err := compile(rule.From)
-		if err != nil {
-			return err
-		}
-		p.redirects = append(p.redirects, redirectRule{compiled, rule.Query, rule.To, rule.Status, rule.Force})
+		p.redirects = append(p.redirects, redirectRule{compile(rule.From), rule.Query, rule.To, rule.Status, rule.Force})
 	}
-	return nil
 }
 
 func checkFile(name string, file manifestFile) error {

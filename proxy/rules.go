@@ -10,60 +10,6 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// pattern is the path of a rule, as _headers and _redirects have them: :name stands for one segment, * for anything.
-// https://docs.netlify.com/routing/redirects/redirect-options/
-type pattern struct {
-	expression *regexp.Regexp
-	names      []string // of the groups, in order; the star is called splat
-}
-
-var wild = regexp.MustCompile(`:[A-Za-z_][A-Za-z0-9_]*|\*`)
-
-// compile makes a pattern. A star at the end, after a slash, also stands for nothing at all, without the slash.
-func compile(text string) (pattern, error) {
-	var p pattern
-	expression := "^"
-	rest, final := strings.CutSuffix(text, "/*")
-	for {
-		at := wild.FindStringIndex(rest)
-		if at == nil {
-			break
-		}
-		expression += regexp.QuoteMeta(rest[:at[0]])
-		if name := rest[at[0]:at[1]]; name == "*" {
-			expression, p.names = expression+"(.*)", append(p.names, "splat")
-		} else {
-			expression, p.names = expression+"([^/]+)", append(p.names, name[1:])
-		}
-		rest = rest[at[1]:]
-	}
-	expression += regexp.QuoteMeta(strings.TrimSuffix(rest, "/"))
-	if final {
-		expression, p.names = expression+"(?:/(.*))?$", append(p.names, "splat")
-	} else {
-		expression += "/?$"
-	}
-	compiled, err := regexp.Compile("(?s)" + expression)
-	if err != nil {
-		return p, fmt.Errorf("pattern %q: %w", text, err)
-	}
-	p.expression = compiled
-	return p, nil
-}
-
-// match gives what the names stand for in a decoded path.
-func (p pattern) match(path string) (map[string]string, bool) {
-	groups := p.expression.FindStringSubmatch(path)
-	if groups == nil {
-		return nil, false
-	}
-	values := map[string]string{}
-	for i, name := range p.names {
-		values[name] = groups[i+1]
-	}
-	return values, true
-}
-
 // headerRule sets headers on the answers for some paths.
 type headerRule struct {
 	pattern
@@ -86,11 +32,11 @@ func sayable(name, value string) bool {
 func (p *published) putHeaders(header http.Header, path string) {
 	ours := map[string]bool{}
 	for _, rule := range p.headers {
-		if !rule.expression.MatchString(path) {
+		if !rule.match(path, nil) {
 			continue
 		}
 		for _, name := range rule.unset {
-			if name = http.CanonicalHeaderKey(name); !guarded[name] {
+			if name = http.CanonicalHeaderKey(name); !guarded[name] && name != "Vary" && name != "Content-Type" {
 				header.Del(name)
 			}
 		}
@@ -117,18 +63,14 @@ type redirectRule struct {
 	force  bool
 }
 
-// redirectFor finds the first rule for a request: of all rules, or of those that count even where there is a file.
-func (p *published) redirectFor(address *url.URL, forced bool) (rule redirectRule, values map[string]string, found bool) {
-	if len(p.redirects) == 0 {
-		return rule, nil, false
-	}
-	query := address.Query()
+// redirectFor finds the first rule that counts for a request. Where the site has a file, only those do that are forced.
+func (p *published) redirectFor(address *url.URL, onFile bool) (rule redirectRule, values map[string]string, found bool) {
 	for _, rule := range p.redirects {
-		if forced && !rule.force {
+		if onFile && !rule.force {
 			continue
 		}
-		values, matches := rule.match(address.Path)
-		if matches && takeQuery(rule.query, query, values) {
+		values := map[string]string{}
+		if rule.match(address.Path, values) && rule.takeQuery(address, values) {
 			return rule, values, true
 		}
 	}
@@ -136,8 +78,12 @@ func (p *published) redirectFor(address *url.URL, forced bool) (rule redirectRul
 }
 
 // takeQuery says whether the parameters of a rule are there, and takes what its placeholders stand for.
-func takeQuery(wanted map[string]string, query url.Values, values map[string]string) bool {
-	for name, value := range wanted {
+func (r redirectRule) takeQuery(address *url.URL, values map[string]string) bool {
+	if len(r.query) == 0 {
+		return true
+	}
+	query := address.Query()
+	for name, value := range r.query {
 		if !query.Has(name) {
 			return false
 		}
@@ -150,10 +96,15 @@ func takeQuery(wanted map[string]string, query url.Values, values map[string]str
 	return true
 }
 
+var (
+	placeholders = regexp.MustCompile(`:[A-Za-z_][A-Za-z0-9_]*`)
+	origin       = regexp.MustCompile(`^[A-Za-z]+://[^/]*`)
+)
+
 // fill puts values in the place of their names.
 func fill(text string, values map[string]string, escape func(string) string) string {
-	return wild.ReplaceAllStringFunc(text, func(name string) string {
-		value, known := values[strings.TrimPrefix(name, ":")]
+	return placeholders.ReplaceAllStringFunc(text, func(name string) string {
+		value, known := values[name[1:]]
 		if !known {
 			return name
 		}
@@ -161,25 +112,51 @@ func fill(text string, values map[string]string, escape func(string) string) str
 	})
 }
 
-// location is where a rule leads to. What a visitor put into it cannot lead to another host: it is escaped, and a path
-// begins with one slash.
+// cutAddress divides where a rule leads to. What is not there is empty.
+func cutAddress(to string) (path, query, fragment string) {
+	path, fragment, _ = strings.Cut(to, "#")
+	path, query, _ = strings.Cut(path, "?")
+	return path, query, fragment
+}
+
+// location is where a rule leads to; the parameters of the request go along unless the rule has some of its own. What a
+// visitor put into it cannot lead to another host: it is escaped, it is no part of a host, and a path begins with one slash.
 func (r redirectRule) location(values map[string]string, query string) string {
-	address, ownQuery, hasQuery := strings.Cut(r.to, "?")
-	address = fill(address, values, func(value string) string { return (&url.URL{Path: value}).EscapedPath() })
-	if strings.HasPrefix(r.to, "/") {
+	path, ownQuery, fragment := cutAddress(r.to)
+	host := origin.FindString(path)
+	address := fill(path[len(host):], values, escapePath)
+	if host == "" {
 		address = "/" + strings.TrimLeft(address, "/\\")
 	}
-	if hasQuery {
+	if ownQuery != "" {
 		query = fill(ownQuery, values, url.QueryEscape)
 	}
 	if query != "" {
 		address += "?" + query
 	}
-	return address
+	if fragment != "" {
+		address += "#" + fill(fragment, values, escapePath)
+	}
+	return host + escapeNonASCII(address)
 }
 
-// path is the path inside the site that a rule rewrites to.
-func (r redirectRule) path(values map[string]string) string {
-	address, _, _ := strings.Cut(r.to, "?")
-	return fill(address, values, func(value string) string { return value })
+func escapePath(path string) string { return (&url.URL{Path: path}).EscapedPath() }
+
+// escapeNonASCII makes a header's text of an address, which may be written in any letters.
+func escapeNonASCII(address string) string {
+	var escaped strings.Builder
+	for _, b := range []byte(address) {
+		if b < 0x80 {
+			escaped.WriteByte(b)
+		} else {
+			fmt.Fprintf(&escaped, "%%%02X", b)
+		}
+	}
+	return escaped.String()
+}
+
+// rewritten is the decoded path inside the site that a rule answers with.
+func (r redirectRule) rewritten(values map[string]string) string {
+	path, _, _ := cutAddress(r.to)
+	return fill(unescape(path), values, func(value string) string { return value })
 }

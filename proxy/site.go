@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,9 @@ import (
 
 // siteCaching lets caches keep files but ask each time: a new version is seen at once, and costs a 304 otherwise.
 const siteCaching = "public, max-age=0, must-revalidate"
+
+// maxPath is how long a path may be, in bytes. No file system has longer ones, and each rule has to read it.
+const maxPath = 8 << 10
 
 // site serves a release tree. What is not in its manifest does not exist, whatever lies on the disk.
 type site struct {
@@ -30,40 +34,32 @@ func (s *site) serve(w http.ResponseWriter, r *http.Request) error {
 		page(w, r, http.StatusMethodNotAllowed, "this is a static site")
 		return nil
 	}
-	if rule, values, found := s.redirectFor(r.URL, true); found {
-		s.follow(w, r, rule, values)
+	if len(r.URL.Path) > maxPath {
+		page(w, r, http.StatusRequestURITooLong, "no path of this site is that long")
 		return nil
 	}
 	name := strings.TrimPrefix(r.URL.Path, "/")
-	if found, ok := s.resolveExact(name); ok {
-		s.answer(w, r, found)
-		return nil
-	}
-	if rule, values, found := s.redirectFor(r.URL, false); found {
+	found, exists := s.resolveExact(name)
+	if rule, values, matched := s.redirectFor(r.URL, exists); matched {
 		s.follow(w, r, rule, values)
 		return nil
 	}
-	if before := s.before(name); before != nil {
-		s.serveFile(w, r, before, name, http.StatusOK)
-		return nil
+	switch {
+	case exists && found.redirect != "":
+		redirect(w, r, found.redirect)
+	case exists:
+		s.serveFile(w, r, found.name, http.StatusOK)
+	case s.serveEarlier(w, r):
+	case s.spa && s.has("index.html") && (acceptsHTML(r.Header) || path.Ext(name) == "") && !hidden(name):
+		s.serveFile(w, r, "index.html", http.StatusOK)
+	default:
+		s.serveMissing(w, r)
 	}
-	if s.spa && s.has("index.html") && (acceptsHTML(r.Header) || path.Ext(name) == "") && !hidden(name) {
-		s.serveFile(w, r, s.published, "index.html", http.StatusOK)
-		return nil
-	}
-	s.serveMissing(w, r)
 	return nil
 }
 
-func (s *site) answer(w http.ResponseWriter, r *http.Request, found resolution) {
-	if found.redirect != "" {
-		redirect(w, r, found.redirect)
-		return
-	}
-	s.serveFile(w, r, s.published, found.name, http.StatusOK)
-}
-
-// follow does what a rule of _redirects says.
+// follow does what a rule of _redirects says. A page in the place of everything that is missing is not what who asks for a
+// file of an earlier release wants.
 func (s *site) follow(w http.ResponseWriter, r *http.Request, rule redirectRule, values map[string]string) {
 	if rule.status >= 300 && rule.status < 400 {
 		w.Header().Set("Cache-Control", siteCaching)
@@ -71,31 +67,30 @@ func (s *site) follow(w http.ResponseWriter, r *http.Request, rule redirectRule,
 		w.WriteHeader(rule.status)
 		return
 	}
-	found, ok := s.resolveExact(strings.TrimPrefix(rule.path(values), "/"))
+	name, found := s.resolveFile(strings.TrimPrefix(rule.rewritten(values), "/"))
+	fallback := !rule.force && (rule.status == http.StatusOK || rule.status == http.StatusNotFound)
 	switch {
-	case !ok && rule.status >= 400:
-		page(w, r, rule.status, "a rule of this site says so")
-	case !ok:
-		s.serveMissing(w, r)
-	case found.redirect != "" && rule.status == http.StatusOK:
-		redirect(w, r, found.redirect)
-	case found.redirect != "":
+	case fallback && (!found || s.files[name].isPage()) && s.serveEarlier(w, r):
+	case found:
+		s.serveFile(w, r, name, rule.status)
+	case rule.status >= 400:
 		page(w, r, rule.status, "a rule of this site says so")
 	default:
-		s.serveFile(w, r, s.published, found.name, rule.status)
+		s.serveMissing(w, r)
 	}
 }
 
-// before finds the earlier release that still has a file which this one has no more. Pages are not among them: what was
-// taken away is to be gone.
-func (s *site) before(name string) *published {
+// serveEarlier answers from the newest earlier release that still has a file which this one has no more. Pages are not
+// among them: what was taken away is to be gone.
+func (s *site) serveEarlier(w http.ResponseWriter, r *http.Request) bool {
+	name := strings.TrimPrefix(r.URL.Path, "/")
 	for _, one := range s.earlier {
 		file, found := one.files[name]
-		if found && !strings.HasPrefix(file.kind, "text/html") && time.Now().Before(one.until) {
-			return one.published
+		if found && !file.isPage() && time.Now().Before(one.until) && s.sendFile(w, r, one.published, name, http.StatusOK) == nil {
+			return true
 		}
 	}
-	return nil
+	return false
 }
 
 // resolution is what a path leads to: a file, another path, or nothing.
@@ -126,6 +121,19 @@ func (s *site) resolveExact(name string) (resolution, bool) {
 	return resolution{}, false
 }
 
+// resolveFile finds the file that a rule means by a path. Nobody sees that path, so that it has no better form.
+func (s *site) resolveFile(name string) (string, bool) {
+	candidates := []string{name, path.Join(name, "index.html")}
+	if s.cleanURLs {
+		candidates = append(candidates, name+".html")
+	}
+	i := slices.IndexFunc(candidates, s.has)
+	if i < 0 {
+		return "", false
+	}
+	return candidates[i], true
+}
+
 // cleanName gives the path under which a page is known when its ending is not to be seen.
 func (s *site) cleanName(name string) (string, bool) {
 	if !s.cleanURLs {
@@ -145,35 +153,49 @@ func redirect(w http.ResponseWriter, r *http.Request, to string) {
 
 func acceptsHTML(header http.Header) bool { return strings.Contains(header.Get("Accept"), "text/html") }
 
-// serveFile answers with a file of this or an earlier release, in the best form the client takes. net/http does conditions
-// and ranges.
-func (s *site) serveFile(w http.ResponseWriter, r *http.Request, from *published, name string, status int) {
+// serveFile answers with a file of this release.
+func (s *site) serveFile(w http.ResponseWriter, r *http.Request, name string, status int) {
+	if err := s.sendFile(w, r, s.published, name, status); err != nil {
+		page(w, r, http.StatusInternalServerError, "the file cannot be read")
+	}
+}
+
+// sendFile answers with a file of this or an earlier release, in the best form the client takes. net/http does conditions
+// and ranges. Nothing was sent when there is an error.
+func (s *site) sendFile(w http.ResponseWriter, r *http.Request, from *published, name string, status int) error {
 	form := from.files[name].bestForm(name, r.Header)
-	if status == http.StatusOK && r.Header.Get("If-None-Match") == form.etag { // the usual question, answered without the file
-		form.describe(w.Header())
-		w.Header().Del("Content-Length")
-		w.Header().Del("Content-Type")
+	if r.URL.Path != "/"+name {
+		form.caching = siteCaching // the hash is in the file's name, and not in the one that was asked for
+	}
+	if status == http.StatusOK && r.Header.Get("If-None-Match") == form.etag && r.Header.Get("If-Match") == "" {
+		form.describe(w.Header()) // the usual question, answered without the file
 		s.putHeaders(w.Header(), r.URL.Path)
+		for _, name := range []string{"Content-Length", "Content-Type", "Content-Encoding"} {
+			w.Header().Del(name)
+		}
 		w.WriteHeader(http.StatusNotModified)
-		return
+		return nil
 	}
 	content, err := from.contents.open(form)
 	if err != nil {
-		page(w, r, http.StatusInternalServerError, "the file cannot be read")
-		return
+		return err
 	}
 	defer content.Close()
 	form.describe(w.Header())
 	s.putHeaders(w.Header(), r.URL.Path)
 	if status == http.StatusOK {
+		if r.Header.Get("If-Match") != "" {
+			w.Header().Del("Content-Length") // a 412 has no content; net/http says the length of all others
+		}
 		http.ServeContent(w, r, "", time.Time{}, content)
-		return
+		return nil
 	}
 	w.Header().Del("Etag") // it would be taken for one of the path that was asked for
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
 		_, _ = io.Copy(w, content) // a client that has gone is nothing to report
 	}
+	return nil
 }
 
 // serveMissing answers with the site's own 404.html, if there is one.
@@ -182,7 +204,7 @@ func (s *site) serveMissing(w http.ResponseWriter, r *http.Request) {
 		page(w, r, http.StatusNotFound, "no such page")
 		return
 	}
-	s.serveFile(w, r, s.published, "404.html", http.StatusNotFound)
+	s.serveFile(w, r, "404.html", http.StatusNotFound)
 }
 
 // describe sets the headers that belong to the form.
