@@ -114,7 +114,7 @@ func (o *office) open() *GitHub {
 	})
 	hub.base = testBase
 	hub.backoff = func(int) time.Duration { return time.Millisecond }
-	hub.timeout = 300 * time.Millisecond
+	hub.timeout = 20 * time.Second
 	return hub
 }
 
