@@ -32,7 +32,7 @@ func TestPrunable(t *testing.T) {
 	shared := func(r *build.CacheRecord) { r.Shared = true }
 	internal := func(r *build.CacheRecord) { r.Type = "internal" }
 	frontend := func(r *build.CacheRecord) { r.Type = "frontend" }
-	never := func(r *build.CacheRecord) { r.LastUsedAt = nil }
+	never := func(r *build.CacheRecord) { r.LastUsedAt, r.CreatedAt = nil, now }
 	of := func(parent string) func(*build.CacheRecord) {
 		return func(r *build.CacheRecord) { r.Parent = parent }
 	}
@@ -61,6 +61,7 @@ func TestPrunable(t *testing.T) {
 		"made from by a young one":  {records{record("a", gib, 8*day), with(record("b", gib, day), of("a"))}, 7 * day, 0},
 		"grandparent of one in use": {records{record("a", 20*gib, 8*day), with(record("b", gib, 9*day), of("a")), with(with(record("c", gib, 8*day), of("b")), inUse)}, 7 * day, 0},
 		"parent of an old one":      {records{record("a", gib, 8*day), with(record("b", gib, 8*day), of("a"))}, 7 * day, 2 * gib},
+		"an image shares its child": {records{record("a", gib, 8*day), with(with(record("b", gib, 8*day), of("a")), shared)}, 7 * day, 0},
 		"two parents":               {records{record("a", gib, 8*day), record("b", gib, 8*day), with(record("c", gib, day), ofBoth)}, 7 * day, 0},
 		"parent that is not there":  {records{with(record("a", gib, 8*day), of("gone"))}, 7 * day, gib},
 	} {
@@ -116,6 +117,28 @@ func TestCollectCacheAsksForTheAgeAlone(t *testing.T) {
 	l.docker, _ = engineWith(t, nil, 0)
 	if found, err := l.collectCache(t.Context(), false); len(found) != 0 || err != nil {
 		t.Errorf("of an empty cache: %+v, %v", found, err)
+	}
+}
+
+func TestCollectCacheTellsOfTrouble(t *testing.T) {
+	l := newLab(t, Limits{})
+	for _, failing := range []string{"/system/df", "/build/prune"} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+			if strings.HasSuffix(request.URL.Path, failing) {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+			_, _ = w.Write([]byte("{}"))
+		}))
+		docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.docker = docker
+		if found, err := l.collectCache(t.Context(), false); len(found) > 0 || err == nil || !strings.Contains(err.Error(), "the build cache") {
+			t.Errorf("%s fails: %+v, %v", failing, found, err)
+		}
+		docker.Close()
+		server.Close()
 	}
 }
 

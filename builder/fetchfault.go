@@ -56,7 +56,7 @@ func faultOf(err error) registryFault {
 	case errdefs.IsNotFound(err) && said != noTag:
 		return noRepository
 	}
-	if status := statusSaid.FindStringSubmatch(text); status != nil && said != noTag {
+	if status := statusSaid.FindStringSubmatch(text); status != nil {
 		return faultOfStatus(status[1] + status[2])
 	}
 	return said

@@ -6,11 +6,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
 	"github.com/moby/buildkit/session"
 
 	"github.com/shipgate/shipgate/store"
@@ -73,6 +75,7 @@ func TestFaultOf(t *testing.T) {
 		{errors.New(`Get "https://host/v2/": net/http: TLS handshake timeout`), unreachable},
 		{errors.New("failed to copy: read tcp 1.2.3.4:401->5.6.7.8:4010: read: connection reset by peer"), unreachable},
 		{errors.New("failed to copy: failed size validation: 1024 != 1048576: failed precondition"), unreachable},
+		{errors.New("read the answer: EOF\n"), unreachable},
 		// What is only a name, or a quotation.
 		{errors.New("invalid manifest of host401.example.com:4010/unauthorized/eof:denied"), otherFault},
 		{errors.New(`strange answer: "denied: 401 Unauthorized: connection refused"`), otherFault},
@@ -143,6 +146,22 @@ func (l *lab) askThreeWays(t *testing.T, text string) map[string]error {
 		t.Fatalf("%s: inspection %v, pull %v, build %v", text, inspectErr, pullErr, buildErr)
 	}
 	return map[string]error{"inspection": inspectErr, "pull": pullErr, "build": buildErr}
+}
+
+// An engine that is away is not taken for a registry that is.
+func TestRegistryProblemWithoutEngine(t *testing.T) {
+	l := newLab(t, Limits{})
+	docker, err := client.NewClientWithOpts(client.WithHost("unix://" + filepath.Join(t.TempDir(), "none.sock")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.docker = docker
+	_, _, fetchErr := l.fetch(t, "registry.example.com/app:1")
+	for way, err := range map[string]error{"fetch": fetchErr, "pull": l.pull(t.Context(), "registry.example.com/app:1", func(string) {})} {
+		if p := problem(t, err, store.CodeErrored); !strings.HasPrefix(p.Message, "the Docker engine does not answer at ") {
+			t.Errorf("%s: %q", way, p.Message)
+		}
+	}
 }
 
 func TestHintsOfRegistryProblems(t *testing.T) {
