@@ -84,7 +84,7 @@ func (c *contents) openFile(form form) (*os.File, error) {
 		return nil, fmt.Errorf("open site file: %w", err)
 	}
 	info, err := file.Stat()
-	if err == nil && (!info.Mode().IsRegular() || info.Size() != form.size) {
+	if err == nil && info.Size() != form.size {
 		err = &fs.PathError{Op: "open", Path: form.path, Err: fs.ErrInvalid}
 	}
 	if err != nil {

@@ -1,11 +1,14 @@
 package proxy
 
 import (
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -50,6 +53,52 @@ func TestSmallFilesAreReadOnceAndWithinBounds(t *testing.T) {
 	}
 }
 
+func TestContentOfAnotherSizeIsRefused(t *testing.T) {
+	tree := writeTree(t, map[string]string{"a.txt": "first"}, nil)
+	s := mustOpen(t, store.Target{Site: tree})
+	write(t, filepath.Join(tree, "files", "a.txt"), "changed")
+	if answer := get(t, s, "/a.txt"); answer.Code != 500 || strings.Contains(answer.Body.String(), "changed") {
+		t.Errorf("%d %q", answer.Code, answer.Body)
+	}
+}
+
+func TestTreesOutOfUseAreClosed(t *testing.T) {
+	root := func() *os.Root {
+		c, err := openContents(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.root
+	}()
+	eventually(t, "the tree's directory is closed", func() bool {
+		runtime.GC()
+		_, err := root.Stat(".")
+		return errors.Is(err, os.ErrClosed)
+	})
+}
+
+func TestSiteWithoutFiles(t *testing.T) {
+	for name, spoil := range map[string]func(files string) error{
+		"missing": func(string) error { return nil },
+		"a file":  func(files string) error { return os.WriteFile(files, nil, 0o600) },
+	} {
+		tree := writeTree(t, nil, nil)
+		if err := spoil(filepath.Join(tree, "files")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := openSite(store.Target{Site: tree}, newShelf(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "no files directory") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSiteSPAWithoutIndex(t *testing.T) {
+	s := mustOpen(t, store.Target{Site: writeTree(t, map[string]string{"a.txt": "a"}, nil), SPA: true})
+	if answer := get(t, s, "/route"); answer.Code != 404 {
+		t.Errorf("%d %q", answer.Code, answer.Body)
+	}
+}
+
 func TestUnchangedFileIsNotOpened(t *testing.T) {
 	tree := writeTree(t, map[string]string{"app.3f9c2ab1.js": strings.Repeat("x", smallFile+1)}, nil)
 	s := mustOpen(t, store.Target{Site: tree})
@@ -63,7 +112,7 @@ func TestUnchangedFileIsNotOpened(t *testing.T) {
 	if err := s.serve(answer, request); err != nil {
 		t.Fatal(err)
 	}
-	if answer.Code != 304 || answer.Header().Get("Etag") != tag || answer.Header().Get("Content-Length") != "" || answer.Header().Get("Cache-Control") != immutableCaching {
+	if answer.Code != 304 || answer.Header().Get("Etag") != tag || answer.Header().Get("Content-Length")+answer.Header().Get("Content-Type") != "" || answer.Header().Get("Cache-Control") != immutableCaching {
 		t.Errorf("%d %v", answer.Code, answer.Header())
 	}
 	request.Header.Set("If-None-Match", `"another"`)

@@ -3,6 +3,7 @@ package proxy
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -28,7 +29,7 @@ var (
 func isImmutable(name string) bool {
 	base := strings.TrimSuffix(path.Base(name), ".map")
 	extension := path.Ext(base)
-	if extension == "" || extension == ".html" || extension == ".htm" {
+	if slices.Contains([]string{"", ".html", ".htm", ".xhtml"}, extension) {
 		return false
 	}
 	base = strings.TrimSuffix(base, extension)

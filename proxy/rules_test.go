@@ -67,6 +67,7 @@ func TestRedirectRules(t *testing.T) {
 		{"from":"/away/*","to":"https://other.test/:splat","status":301},
 		{"from":"/up/*","to":"/:splat","status":301},
 		{"from":"/secret/*","to":"/about.html","status":404},
+		{"from":"/neat","to":"/about","status":200},
 		{"from":"/hidden/*","to":"/:splat","status":200}]}`)
 	s := mustOpen(t, store.Target{Site: tree})
 	for target, want := range map[string]struct {
@@ -93,6 +94,7 @@ func TestRedirectRules(t *testing.T) {
 		"/hidden/.env":            {404, "", ""},
 		"/hidden/about.html":      {200, "", "about"},
 		"/oldies/7":               {404, "", ""},
+		"/neat":                   {404, "", ""}, // there are no clean URLs
 	} {
 		answer := get(t, s, target)
 		if answer.Code != want.status || answer.Header().Get("Location") != want.location || !strings.Contains(answer.Body.String(), want.body) {
@@ -134,9 +136,9 @@ func TestImmutableNames(t *testing.T) {
 		"assets/index-BxY3k9aZ.js": true, "assets/index-DiwrgTda.css": false, "assets/logo-C4bJ_x2-.svg": true,
 		"main.3f9c2ab1.js": true, "main.3f9c2ab1d0e4f5a6b7c8.chunk.css": true, "3f9c2ab1d0e4.js": true,
 		"_next/static/chunks/pages/app-0a1b2c3d4e5f6a7b.js": true, "static/media/logo.5d5d9eefa31e5e13a6610d9fa7a283bb.svg": true,
-		"_astro/hoisted.81170750.css": false, "_astro/page.CDGfc0hd.js": true, "app-ABCDE234.js": false, "app-AB2DE3FG.js": true, "app-ABCDEFGH.js": false, "main.3f9c2ab1.js.map": true,
+		"_astro/hoisted.81170750.css": false, "_astro/page.CDGfc0hd.js": true, "app-ABCDE234.js": false, "app-AB2DE3FG.js": true, "app-ABC2DEFG.js": true, "app-ABCDEFGH.js": false, "release-v1-2-3-4.zip": false, "main.3f9c2ab1.js.map": true,
 		"photo-20240101.jpg": false, "jquery-3.7.1.min.js": false, "report.20241231.pdf": false, "index.html": false,
-		"page-3f9c2ab1.html": false, "download.js": false, "my-Download.js": false, "fonts/Inter-SemiBold.woff2": false,
+		"page-3f9c2ab1.html": false, "page-3f9c2ab1.htm": false, "page-3f9c2ab1.xhtml": false, "download.js": false, "my-Download.js": false, "fonts/Inter-SemiBold.woff2": false,
 		"camelCase.js": false, "a-deadbeef.js": false, "LICENSE": false, "a.b": false, "icon-512x512.png": false,
 		"bootstrap.bundle.min.js": false, "fonts/OpenSans-Regular.ttf": false, "img/IMG-12345678.jpg": false, "README-DRAFTTWO.txt": false,
 		"holiday-IMG_0001.jpg": false, "logo-Version2.png": false, "guide-HowToRun.pdf": false, "my-iPhone14.png": false, "banner-1280X720.png": false,
@@ -164,7 +166,7 @@ func TestFilesOfEarlierReleases(t *testing.T) {
 	long := writeTree(t, map[string]string{"chunk-1.js": "older", "chunk-0.js": "zero"}, nil)
 	s := mustOpen(t, store.Target{Site: now, SPA: true, Earlier: []store.EarlierSite{
 		{Site: before, Until: time.Now().Add(time.Hour)}, {Site: long, Until: time.Now().Add(time.Hour)},
-		{Site: filepath.Join(now, "nowhere"), Until: time.Now().Add(time.Hour)},
+		{Site: filepath.Join(now, "nowhere"), Until: time.Now().Add(time.Hour)}, {Site: long, Until: time.Now().Add(-time.Second)},
 	}})
 	for target, want := range map[string]string{
 		"/app.js": "200 new", "/chunk-1.js": "200 one", "/chunk-0.js": "200 zero", "/chunk-9.js": "404 ", "/about.html": "404 ", "/": "200 new", "/about": "200 new",
@@ -174,6 +176,9 @@ func TestFilesOfEarlierReleases(t *testing.T) {
 		if http.StatusText(answer.Code) == "" || !strings.HasPrefix(status, string('0'+rune(answer.Code/100))) || !strings.Contains(answer.Body.String(), body) {
 			t.Errorf("%s: %d %q, want %s", target, answer.Code, answer.Body, want)
 		}
+	}
+	if len(s.earlier) != 2 {
+		t.Errorf("%d earlier releases are open", len(s.earlier))
 	}
 	s.earlier[0].until = time.Now().Add(-time.Second)
 	if answer := get(t, s, "/chunk-1.js"); answer.Body.String() != "older" {

@@ -142,8 +142,7 @@ func (s *site) cleanName(name string) (string, bool) {
 	if directory, isIndex := strings.CutSuffix("/"+name, "/index.html"); isIndex {
 		return directory + "/", true
 	}
-	clean, isPage := strings.CutSuffix("/"+name, ".html")
-	return clean, isPage && path.Base(clean) != "/"
+	return strings.CutSuffix("/"+name, ".html")
 }
 
 func redirect(w http.ResponseWriter, r *http.Request, to string) {

@@ -62,8 +62,8 @@ func (r *rig) serveSite(generation int64, wanted store.Target) {
 }
 
 const probeRules = `{
-	"headers":[{"path":"/*","set":[["X-Rule","yes"],["Content-Type","text/x-own"]]},{"path":"/about.html","unset":["Vary","Content-Type"]},
-		{"path":"/app.js","unset":["Vary","Content-Type"]}],
+	"headers":[{"path":"/*","set":[["X-Rule","yes"],["Content-Type","text/x-own"],["x-two","1"],["X-Two","2"],["Vary","Origin"]]},{"path":"/about.html","unset":["Vary","Content-Type"]},
+		{"path":"/app.js","unset":["Vary","Content-Type","Content-Encoding","Content-Length"]}],
 	"redirects":[
 		{"from":"/moved/*","to":"/new/:splat","status":301},
 		{"from":"/route","to":"/#/route","status":302},
@@ -71,9 +71,12 @@ const probeRules = `{
 		{"from":"/f%C3%BCr/*","to":"/für/:splat","status":302},
 		{"from":"/talk/A:b","to":"/talk","status":302},
 		{"from":"/as","query":{"u":":user"},"to":"https://x:user@other.test/:user","status":302},
+		{"from":"/flag","query":{"on":""},"to":"/wiki/Talk:Page","status":302},
+		{"from":"/slash","to":"/\\evil.test","status":302},
 		{"from":"/odd","to":"/with%20space%20&%20%C3%BC.txt?x#y","status":200},
 		{"from":"/latest.js","to":"/main.3f9c2ab1.js","status":200},
 		{"from":"/into","to":"/docs","status":200},
+		{"from":"/neat","to":"/about","status":200},
 		{"from":"/order","to":"/one","status":302},
 		{"from":"/order","to":"/two","status":302,"force":true},
 		{"from":"/app/*","to":"/about.html","status":200},
@@ -123,18 +126,23 @@ func TestSiteOverHTTP(t *testing.T) {
 		"a post":                              {"POST /data.bin\nContent-Length: 0", 405, "", "Allow: GET, HEAD\nCache-Control: no-store"},
 		"a post to a rule":                    {"POST /moved/a\nContent-Length: 0", 405, "", "Allow: GET, HEAD"},
 		"another method":                      {"DELETE /nowhere", 405, "", "Allow: GET, HEAD"},
-		"a rule takes parameters along":       {"GET /moved/a?x=1&y=%0d%0a", 301, "", "Location: /new/a?x=1&y=%0d%0a"},
+		"a rule takes parameters along":       {"GET /moved/a?x=1&y=%0d%0a", 301, "", "Location: /new/a?x=1&y=%0d%0a\nCache-Control: " + siteCaching},
 		"parameters go before a fragment":     {"GET /route?x=1", 302, "", "Location: /?x=1#/route"},
 		"parameters of the rule's own":        {"GET /place/a%26b%20?x=1", 302, "", "Location: /p?id=a%26b+#at-a&b%20"},
 		"a path in other letters":             {"GET /f%c3%bcr/x", 302, "", "Location: /f%C3%BCr/x"},
 		"a colon that is no placeholder":      {"GET /talk/A:b", 302, "", "Location: /talk"},
 		"the same, something else":            {"GET /talk/Abc", 404, "not here", ""},
 		"nobody gets into the host":           {"GET /as?u=@evil.test/", 302, "", "Location: https://x:user@other.test/@evil.test/?u=@evil.test/"},
+		"a parameter without a value":         {"GET /flag?on", 302, "", "Location: /wiki/Talk:Page?on"},
+		"a parameter that is not there":       {"GET /flag?off", 404, "not here", ""},
+		"a parameter with a value":            {"GET /flag?on=1", 404, "not here", ""},
+		"a rule that looks like a host":       {"GET /slash", 302, "", "Location: /evil.test"},
 		"a splat that begins with a slash":    {"GET /moved///evil.test/", 301, "", "Location: /new///evil.test/"},
 		"a rewrite to an escaped name":        {"GET /odd", 200, "odd", ""},
 		"a rewrite to a name with a hash":     {"GET /latest.js", 200, "main", "Cache-Control: " + siteCaching},
 		"the name with the hash":              {"GET /main.3f9c2ab1.js", 200, "main", "Cache-Control: " + immutableCaching},
 		"a rewrite to a directory":            {"GET /into", 200, "docs", "Location:"},
+		"a rewrite to a clean URL":            {"GET /neat", 200, "about", "Location:"},
 		"a rewrite to a page":                 {"GET /app/a/b", 200, "about", "Location:"},
 		"a refusal with a page":               {"GET /closed/a", 410, "about", "Etag:\nX-Rule: yes"},
 		"a refusal with a page, encoded":      {"GET /closed/a\nAccept-Encoding: gzip\nRange: bytes=0-1", 410, "gz-ab", "Content-Encoding: gzip\nVary: Accept-Encoding"},
@@ -155,6 +163,11 @@ func TestSiteOverHTTP(t *testing.T) {
 			if (test.body != "" || test.status < 400) && body != test.body {
 				t.Errorf("body %q, want %q", body, test.body)
 			}
+			if test.status == 200 || test.status == 206 {
+				if got := answer.Header.Values("Vary"); got[len(got)-1] != "Origin" {
+					t.Errorf("Vary: %q", got)
+				}
+			}
 			for line := range strings.Lines(test.headers) {
 				name, want, _ := strings.Cut(strings.TrimSpace(line), ":")
 				if got := answer.Header.Get(name); got != strings.TrimSpace(want) {
@@ -172,6 +185,9 @@ func TestTwoRangesOfASite(t *testing.T) {
 	r := startRig(t)
 	r.serveSite(1, store.Target{Site: probeTree(t)})
 	answer, body := r.dial().ask("GET", "/data.bin", "Range: bytes=0-1,-2")
+	if got := answer.Header.Values("X-Two"); len(got) != 2 {
+		t.Errorf("a header that a rule sets twice: %q", got)
+	}
 	if answer.StatusCode != 206 || !strings.HasPrefix(answer.Header.Get("Content-Type"), "multipart/byteranges; boundary=") || answer.ContentLength != int64(len(body)) {
 		t.Errorf("%d %v", answer.StatusCode, answer.Header)
 	}
