@@ -85,6 +85,7 @@ func usedLast(records []*build.CacheRecord, now time.Time) map[string]time.Time 
 			return
 		}
 		used[id] = at
+		//lint:ignore SA1019 engines of API 1.41 name one parent, and that here
 		for _, parent := range append(record.Parents, record.Parent) {
 			use(parent, at)
 		}

@@ -34,6 +34,7 @@ func TestPrunable(t *testing.T) {
 	frontend := func(r *build.CacheRecord) { r.Type = "frontend" }
 	never := func(r *build.CacheRecord) { r.LastUsedAt, r.CreatedAt = nil, now }
 	of := func(parent string) func(*build.CacheRecord) {
+		//lint:ignore SA1019 as an engine of API 1.41 tells it
 		return func(r *build.CacheRecord) { r.Parent = parent }
 	}
 	ofBoth := func(r *build.CacheRecord) { r.Parents = []string{"a", "b"} }

@@ -111,7 +111,7 @@ func (l *lab) churn(t *testing.T, publishers, each int, publish func(publisher i
 func TestCollectBesidePublishes(t *testing.T) {
 	l := newLab(t, Limits{})
 	l.docker = nil
-	pages := manyPages(40)
+	pages := manyPages(30)
 	publish := func(publisher int, deployment int64) (store.Artefact, bool) {
 		chosen := commit{"index.html": fmt.Sprint("of ", deployment)}
 		for name, content := range pages {
@@ -131,7 +131,7 @@ func TestCollectBesidePublishes(t *testing.T) {
 		listed, _ := l.published(t, artefact)
 		return artefact, len(listed.Files) == len(chosen)
 	}
-	for _, artefact := range l.churn(t, 4, 40, publish) {
+	for _, artefact := range l.churn(t, 4, 12, publish) {
 		l.published(t, artefact)
 	}
 	l.checkNothingLeft(t, 8)
@@ -158,7 +158,7 @@ func TestCollectBesideImageBuilds(t *testing.T) {
 		}
 		return artefact, l.checkImage(t, artefact)
 	}
-	for _, artefact := range l.churn(t, 3, 6, publish) {
+	for _, artefact := range l.churn(t, 3, 4, publish) {
 		l.checkImage(t, artefact)
 	}
 	l.checkNoPins(t)
