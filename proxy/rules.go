@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/http/httpguts"
 )
@@ -65,12 +66,17 @@ type redirectRule struct {
 
 // redirectFor finds the first rule that counts for a request. Where the site has a file, only those do that are forced.
 func (p *published) redirectFor(address *url.URL, onFile bool) (rule redirectRule, values map[string]string, found bool) {
+	if len(p.redirects) == 0 {
+		return redirectRule{}, nil, false
+	}
+	values = map[string]string{}
+	query := sync.OnceValue(address.Query)
 	for _, rule := range p.redirects {
 		if onFile && !rule.force {
 			continue
 		}
-		values := map[string]string{}
-		if rule.match(address.Path, values) && rule.takeQuery(address, values) {
+		clear(values)
+		if rule.match(address.Path, values) && (len(rule.query) == 0 || rule.takeQuery(query(), values)) {
 			return rule, values, true
 		}
 	}
@@ -78,11 +84,7 @@ func (p *published) redirectFor(address *url.URL, onFile bool) (rule redirectRul
 }
 
 // takeQuery says whether the parameters of a rule are there, and takes what its placeholders stand for.
-func (r redirectRule) takeQuery(address *url.URL, values map[string]string) bool {
-	if len(r.query) == 0 {
-		return true
-	}
-	query := address.Query()
+func (r redirectRule) takeQuery(query url.Values, values map[string]string) bool {
 	for name, value := range r.query {
 		if !query.Has(name) {
 			return false

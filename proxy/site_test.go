@@ -215,6 +215,7 @@ func TestSiteManifestsThatAreRefused(t *testing.T) {
 	r := startRig(t)
 	for name, content := range map[string]string{
 		"torn":      `{"version":1,"files":{"a":`,
+		"none":      `{"files":{}}`,
 		"version":   `{"version":3,"files":{}}`,
 		"traversal": `{"version":1,"files":{"../a":{"blob":"00","size":1}}}`,
 		"absolute":  `{"version":1,"files":{"/a":{"blob":"00","size":1}}}`,
