@@ -134,15 +134,9 @@ func wrap(doing string, err error) error {
 }
 
 // clearUnfinished makes way for the new container: what an earlier process left of it may have ended, which would be news
-// to the gate. One that was warm is kept, and begins anew.
+// to the gate. That goes for one that was warm, too.
 func (a *attempt) clearUnfinished(ctx context.Context) error {
 	if a.d.Container == "" {
-		return nil
-	}
-	if a.containerOf() != a.d.ID {
-		if err := a.Engine.Stop(ctx, a.d.Container, 0); err != nil {
-			return fmt.Errorf("stop unfinished container: %w", err)
-		}
 		return nil
 	}
 	if err := a.Engine.Remove(ctx, a.d.Container); err != nil {

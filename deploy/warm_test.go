@@ -78,9 +78,42 @@ func TestWarmContainerHoldsItsAddress(t *testing.T) {
 		t.Errorf("addresses are held by %v, want %v", held, want)
 	}
 	holders(first.ID, second.ID)
+	if left, err := s.runner.endExpiredWarm(t.Context()); err != nil || left < 9*time.Minute || left > 10*time.Minute {
+		t.Errorf("next look in %s, error %v", left, err)
+	}
+	s.wantStates(map[string]bool{first.Container: false, second.Container: true})
 	s.must(s.store.KeepWarm(t.Context(), first.ID, time.Now().Add(-time.Second)))
 	s.runner.lookAtWarm()
 	holders(second.ID)
+	s.wantStates(map[string]bool{second.Container: true})
+}
+
+// The end of a window comes while a rollback takes the container over.
+func TestContainerThatWasTakenOverIsNotRemoved(t *testing.T) {
+	s := newServer(t)
+	s.configure(appName, warmConfig)
+	first := s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
+	back, err := s.runner.Rollback(t.Context(), appName, 0)
+	s.must(err)
+	s.wantVerdict(back.ID, store.Succeeded, "")
+	s.must(s.runner.endWarm(t.Context(), first))
+	s.wantStates(map[string]bool{first.Container: true, "hello-2": false})
+}
+
+// Its window was over while its app was at work.
+func TestWarmContainerEndsWithTheWorkOfItsApp(t *testing.T) {
+	s := newServer(t)
+	s.configure(appName, warmConfig)
+	first := s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	second := s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
+	builds := s.gateBuilds()
+	failing := s.push(appName, 14) // a commit that does not build
+	builds.wait(t)
+	s.must(s.store.KeepWarm(t.Context(), first.ID, time.Now().Add(-time.Second)))
+	s.runner.lookAtWarm()
+	close(builds.proceed)
+	s.wantVerdict(failing.ID, store.Failed, "")
 	s.wantStates(map[string]bool{second.Container: true})
 }
 
