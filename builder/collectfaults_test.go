@@ -48,11 +48,15 @@ func TestCollectLeavesOtherFolders(t *testing.T) {
 			planted = append(planted, plant(t, dir, name))
 		}
 	}
+	link := filepath.Join(l.sites.dir, "objects", "ab", "link") // which has one name, as a loose object has
+	if err := errors.Join(os.MkdirAll(filepath.Dir(link), 0o755), os.Symlink("nothing", link)); err != nil {
+		t.Fatal(err)
+	}
 	found, err := l.Collect(t.Context(), l.keeping(), false)
 	if len(found) > 0 || err != nil {
 		t.Errorf("collected %+v, %v", found, err)
 	}
-	for _, name := range planted {
+	for _, name := range append(planted, link) {
 		if !there(name) {
 			t.Errorf("%s is gone", name)
 		}
@@ -266,5 +270,24 @@ func TestSitePresent(t *testing.T) {
 	}
 	if _, err := l.Present(t.Context(), store.Artefact{Site: strings.Repeat("a", 300)}); err == nil {
 		t.Error("a site that cannot be looked for is told of as absent")
+	}
+}
+
+func TestStackPresent(t *testing.T) {
+	l := newLab(t, Limits{})
+	l.docker, l.stacksDir = nil, t.TempDir()
+	plant(t, l.stacksDir, l.app, "1", store.StackCheckout, "compose.yaml")
+	for stack, text := range map[string]string{"2": `{"images":{}}`, "3": `{"ima`} {
+		if err := os.WriteFile(plant(t, l.stacksDir, l.app, stack, store.StackImages), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for stack, want := range map[string]bool{"1": false, "2": true, "4": false} {
+		if present, err := l.Present(t.Context(), store.Artefact{Stack: l.app + "/" + stack}); present != want || err != nil {
+			t.Errorf("stack %s is there: %v, %v, want %v", stack, present, err, want)
+		}
+	}
+	if _, err := l.Present(t.Context(), store.Artefact{Stack: l.app + "/3"}); err == nil {
+		t.Error("a stack that cannot be read is told of as absent")
 	}
 }

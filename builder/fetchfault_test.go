@@ -195,3 +195,16 @@ func TestHintsOfRegistryProblems(t *testing.T) {
 		}
 	}
 }
+
+func TestLastWords(t *testing.T) {
+	for text, want := range map[string]string{
+		"denied":               "denied",
+		"one: two: three":      "one: two: three",
+		"one: two: three: a b": "two: three: a b",
+		" denied\n":            "denied",
+	} {
+		if got := lastWords(fmt.Errorf("get image: %w", fmt.Errorf("ask: %w", errors.New(text)))); got != want {
+			t.Errorf("of %q: %q, want %q", text, got, want)
+		}
+	}
+}
