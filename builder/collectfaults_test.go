@@ -167,6 +167,9 @@ func TestCollectStackThatStays(t *testing.T) {
 	if err == nil || len(found) != 1 || found[0].Name != l.app+"/2" {
 		t.Errorf("collected %+v, %v", found, err)
 	}
+	if err := l.Forget(t.Context(), l.app); err == nil {
+		t.Error("Forget says nothing")
+	}
 	l.checkStacks(t, "1", unfinished+"removed-1")
 }
 

@@ -187,6 +187,8 @@ func TestPinThatCannotBeMoved(t *testing.T) {
 				switch {
 				case strings.HasSuffix(request.URL.Path, "/images/json"):
 					_ = json.NewEncoder(w).Encode([]image.Summary{{RepoTags: []string{l.pinOf(l.app, 7)}}})
+				case strings.HasSuffix(request.URL.Path, "/containers/json"):
+					_, _ = w.Write([]byte("[]"))
 				case strings.HasSuffix(request.URL.Path, "/images/create"):
 					answer(w)
 				default:
@@ -202,6 +204,9 @@ func TestPinThatCannotBeMoved(t *testing.T) {
 			l.docker = docker
 			if found, err := l.collectPins(t.Context(), l.keeping().Has, false); len(found) > 0 || err == nil {
 				t.Errorf("collected %+v, %v", found, err)
+			}
+			if err := l.Forget(t.Context(), l.app); err == nil {
+				t.Error("Forget says nothing")
 			}
 		})
 	}

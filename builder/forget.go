@@ -21,12 +21,13 @@ func (b *Builder) Forget(ctx context.Context, app string) error {
 	others := func(of string, _ int64) bool { return of != app }
 	_, siteErr := b.sites.collect(ctx, others, false)
 	_, stackErr := b.collectStacks(ctx, others, false)
+	err := errors.Join(siteErr, stackErr)
 	if b.docker == nil {
-		return errors.Join(siteErr, stackErr)
+		return err
 	}
 	_, imageErr := b.collectImages(ctx, others, false)
 	_, pinErr := b.collectPins(ctx, others, false)
-	return errors.Join(siteErr, stackErr, imageErr, pinErr)
+	return errors.Join(err, imageErr, pinErr)
 }
 
 // ForgetData removes the folder of a destroyed app's stack with all that its services stored in it.
