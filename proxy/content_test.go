@@ -46,6 +46,9 @@ func TestSmallFilesAreReadOnceAndWithinBounds(t *testing.T) {
 	if got := read("a.txt", 5); got != "first" {
 		t.Errorf("a small file was opened again: %q", got)
 	}
+	if c.hold("a.txt", []byte("first")); c.room != smallFiles-5 {
+		t.Errorf("what is held already was counted again: %d bytes are held", smallFiles-c.room)
+	}
 	c.room = 3
 	c.hold("b", []byte("four"))
 	if _, held := c.small["b"]; held || c.room != 3 {
@@ -74,6 +77,18 @@ func TestTreesOutOfUseAreClosed(t *testing.T) {
 		runtime.GC()
 		_, err := root.Stat(".")
 		return errors.Is(err, os.ErrClosed)
+	})
+}
+
+func TestTreesOutOfUseAreForgotten(t *testing.T) {
+	books := newShelf()
+	if _, err := books.open(exampleTree(t)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "one tree alone is on the shelf", func() bool {
+		runtime.GC()
+		_, err := books.open(exampleTree(t))
+		return err != nil || len(books.read) == 1
 	})
 }
 

@@ -105,7 +105,7 @@ func (p *published) addRules(read manifest) {
 
 func checkFile(name string, file manifestFile) error {
 	switch {
-	case !fs.ValidPath(name) || name == ".":
+	case !fs.ValidPath(name):
 		return fmt.Errorf("%q is not a path inside the site", name)
 	case file.Blob == "" || strings.Trim(file.Blob, "0123456789abcdef") != "":
 		return fmt.Errorf("%s has blob %q, which is not an id", name, file.Blob)

@@ -220,6 +220,7 @@ func TestSiteManifestsThatAreRefused(t *testing.T) {
 		"traversal": `{"version":1,"files":{"../a":{"blob":"00","size":1}}}`,
 		"absolute":  `{"version":1,"files":{"/a":{"blob":"00","size":1}}}`,
 		"blob":      `{"version":1,"files":{"a":{"blob":"\"00","size":1}}}`,
+		"no blob":   `{"version":1,"files":{"a":{"size":1}}}`,
 		"size":      `{"version":1,"files":{"a":{"blob":"00","size":-1}}}`,
 		"missing":   "",
 	} {
@@ -233,6 +234,18 @@ func TestSiteManifestsThatAreRefused(t *testing.T) {
 				t.Errorf("error %v", err)
 			}
 		})
+	}
+}
+
+func TestTypesOfASite(t *testing.T) {
+	for name, want := range map[string]string{"a.JS": "text/javascript; charset=utf-8", "b.bin": "application/own", "b.ico": "image/x-icon", "B.ICO": "image/x-icon", "c.nobody-knows": "application/octet-stream", "d": "application/octet-stream"} {
+		stated := ""
+		if name == "b.bin" {
+			stated = want
+		}
+		if got := typeOf(name, stated); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
 	}
 }
 
