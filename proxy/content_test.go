@@ -46,7 +46,7 @@ func TestSmallFilesAreReadOnceAndWithinBounds(t *testing.T) {
 	if got := read("a.txt", 5); got != "first" {
 		t.Errorf("a small file was opened again: %q", got)
 	}
-	if c.hold("a.txt", []byte("first")); c.room != smallFiles-5 {
+	if c.hold("files/a.txt", []byte("first")); c.room != smallFiles-5 {
 		t.Errorf("what is held already was counted again: %d bytes are held", smallFiles-c.room)
 	}
 	c.room = 3
