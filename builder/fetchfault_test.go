@@ -109,12 +109,8 @@ func refusing(t *testing.T, listener net.Listener, status int) (host string) {
 // The engine's three ways to a registry tell of the same trouble alike, also on a port and with a digest full of statuses.
 func TestFaultsOfRegistries(t *testing.T) {
 	l := newEngineLab(t)
-	for port, status := range map[string]int{"4010": 500, "4040": 403, "4030": 404, "5000": 401} {
-		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err != nil {
-			t.Fatalf("the port's number is what is tested: %v", err)
-		}
-		host := refusing(t, listener, status)
+	for port, status := range map[int]int{4010: 500, 4040: 403, 4030: 404, 5000: 401} {
+		host := refusing(t, listenNear(t, port), status)
 		want := map[int]registryFault{500: unreachable, 403: unauthorised, 404: noRepository, 401: unauthorised}[status]
 		for _, reference := range []string{host + "/team/app:401", host + "/denied/app@" + digestOf401And404} {
 			for way, err := range l.askThreeWays(t, reference) {
@@ -124,6 +120,18 @@ func TestFaultsOfRegistries(t *testing.T) {
 			}
 		}
 	}
+}
+
+// listenNear takes the first free one of ten ports whose numbers begin alike: the number is what is tested.
+func listenNear(t *testing.T, port int) net.Listener {
+	t.Helper()
+	for near := range 10 {
+		if listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+near)); err == nil {
+			return listener
+		}
+	}
+	t.Fatalf("no port from %d on is free", port)
+	return nil
 }
 
 // askThreeWays gives the errors of an inspection, a pull and a build.
