@@ -7,6 +7,8 @@ type Limits struct {
 	InflatedBytes int64 // of all objects of a pack together, and all their deltas; default 16 GiB
 	Objects       int   // in one pack; default 2 million
 	Commands      int   // refs in one push; default 1000
+	UploadBytes   int64 // of the files of one upload together; default 512 MiB
+	UploadFiles   int   // and directories of one upload; default 100,000
 }
 
 // maxStructure bounds commits, trees and tags, which are read into memory whole.
@@ -19,6 +21,8 @@ func (l Limits) withDefaults() Limits {
 		InflatedBytes: orDefault(l.InflatedBytes, 16<<30),
 		Objects:       orDefault(l.Objects, 2_000_000),
 		Commands:      orDefault(l.Commands, 1000),
+		UploadBytes:   orDefault(l.UploadBytes, 512<<20),
+		UploadFiles:   orDefault(l.UploadFiles, 100_000),
 	}
 }
 

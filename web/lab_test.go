@@ -218,6 +218,8 @@ func init() {
 	}
 	openapi3filter.RegisterBodyDecoder("text/event-stream", asText)
 	openapi3filter.RegisterBodyDecoder("text/plain", asText)
+	openapi3filter.RegisterBodyDecoder("application/x-tar", asText)
+	openapi3filter.RegisterBodyDecoder("application/gzip", asText)
 }
 
 // problem asks for something that is refused.
@@ -333,6 +335,7 @@ type fakeRepositories struct {
 	files     map[string]string // by commit and name
 	tip       string
 	destroyed []string
+	uploaded  string
 	fault     error
 	wait      func(context.Context) error // nil: no wait
 }
@@ -354,6 +357,12 @@ func (g *fakeRepositories) Resolve(ctx context.Context, app, ref string) (string
 		return sha, "Subject of " + ref, g.fault
 	}
 	return "", "", store.Problemf(store.CodeNotFound, "%s has no branch, tag or commit %q", app, ref)
+}
+
+func (g *fakeRepositories) Upload(_ context.Context, app store.App, subject string, content io.Reader) (store.Upload, error) {
+	body, err := io.ReadAll(content)
+	g.uploaded = app.Name + ": " + subject + ": " + string(body[:min(len(body), 20)])
+	return store.Upload{SHA: g.tip, Files: 1, Bytes: int64(len(body))}, errors.Join(err, g.fault)
 }
 
 func (g *fakeRepositories) File(_ context.Context, _, sha, name string) ([]byte, bool, error) {

@@ -4,8 +4,10 @@ package web
 import (
 	"cmp"
 	"context"
+	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +32,8 @@ type Repositories interface {
 	DeployBranch(ctx context.Context, app store.App) (name, sha string, err error)
 	// File reads a file at the top of a commit; false when there is none.
 	File(ctx context.Context, app, sha, name string) (content []byte, found bool, err error)
+	// Upload makes a commit of a tar stream.
+	Upload(ctx context.Context, app store.App, subject string, content io.Reader) (store.Upload, error)
 	Destroy(ctx context.Context, app string) error
 }
 
@@ -93,7 +97,7 @@ func (s *server) router() *echo.Echo {
 	router := echo.New()
 	router.HideBanner, router.HidePort = true, true
 	router.HTTPErrorHandler = s.answerError
-	router.Use(middleware.Recover(), unlessWebhook(sameOrigin), unlessWebhook(middleware.BodyLimit(maxBody)))
+	router.Use(middleware.Recover(), unless(sameOrigin, webhookPath), unless(middleware.BodyLimit(maxBody), webhookPath, uploadPath))
 	router.POST(webhookPath, echo.WrapHandler(s.GitHub))
 	router.GET("/healthz", s.alive)
 	router.GET("/readyz", s.ready)
@@ -107,12 +111,13 @@ func (s *server) router() *echo.Echo {
 
 const webhookPath = "/webhooks/github"
 
-// unlessWebhook leaves deliveries alone: they have a limit of their own, and a signature is what they are trusted by.
-func unlessWebhook(middleware echo.MiddlewareFunc) echo.MiddlewareFunc {
+// unless leaves some paths alone: deliveries have a limit of their own and a signature that they are trusted by, and uploads
+// have a limit of their own.
+func unless(middleware echo.MiddlewareFunc, paths ...string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		limited := middleware(next)
 		return func(c echo.Context) error {
-			if c.Path() == webhookPath {
+			if slices.Contains(paths, c.Path()) {
 				return next(c)
 			}
 			return limited(c)
@@ -132,6 +137,7 @@ func (s *server) routeAPI(api *echo.Group) {
 	api.GET("/apps/:app/logs", s.followLogs, s.allow("read"))
 	api.GET("/apps/:app/deployments", s.listDeployments, s.allow("read"))
 	api.POST("/apps/:app/deployments", s.createDeployment, s.allow("deploy"))
+	api.POST("/apps/:app/uploads", s.createUpload, s.allow("deploy"))
 	api.GET("/deployments/:deployment", s.showDeployment, s.allow("read"))
 	api.GET("/deployments/:deployment/events", s.followEvents, s.allow("read"))
 	api.POST("/deployments/:deployment/cancel", s.cancelDeployment, s.allow("deploy"))

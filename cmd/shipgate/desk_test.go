@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -123,6 +124,11 @@ func (deskGit) Resolve(_ context.Context, app, ref string) (string, string, erro
 	}
 	return cliCommit, "One", nil
 }
+
+func (deskGit) Upload(context.Context, store.App, string, io.Reader) (store.Upload, error) {
+	return store.Upload{}, nil
+}
+
 func (deskGit) File(context.Context, string, string, string) ([]byte, bool, error) {
 	return nil, false, nil
 }
