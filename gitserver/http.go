@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -27,7 +28,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	defer s.pushes.Done()
 	name, verb, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ".git/")
-	app, err := s.authorise(r, name)
+	app, token, err := s.authorise(r, name)
+	s.audit(r, token, name, err)
 	if err != nil {
 		s.refuse(w, r, err)
 		return
@@ -48,15 +50,42 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // authorise finds the app that the request is for, for someone who may deploy it.
-func (s *Server) authorise(r *http.Request, name string) (store.App, error) {
+func (s *Server) authorise(r *http.Request, name string) (store.App, store.Token, error) {
 	token, err := s.store.Authenticate(r.Context(), secretOf(r))
 	if err != nil {
-		return store.App{}, err
+		return store.App{}, token, err
 	}
 	if !token.May("deploy", name) {
-		return store.App{}, errForbidden
+		return store.App{}, token, errForbidden
 	}
-	return s.store.App(r.Context(), name)
+	app, err := s.store.App(r.Context(), name)
+	return app, token, err
+}
+
+// audit writes who pushes, and once a minute who asks what there is, or is turned away.
+func (s *Server) audit(r *http.Request, token store.Token, app string, refused error) {
+	remote, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		remote = r.RemoteAddr
+	}
+	entry := store.AuditEntry{Token: token.ID, Who: token.Name, Action: "git push", App: app, Outcome: store.AuditDone, Remote: remote}
+	write := s.store.AuditQuietly
+	switch problem, known := store.AsProblem(refused); {
+	case known && problem.Code == store.CodeUnauthorised:
+		entry.Outcome, entry.Reason = store.AuditRefused, problem.Message
+		if store.ValidateAppName(app) != nil {
+			entry.App = ""
+		}
+	case refused != nil:
+		return // there is no such app
+	case r.Method == http.MethodPost:
+		write = s.store.Audit
+	default:
+		entry.Action = "git ls-remote"
+	}
+	if err := write(context.WithoutCancel(r.Context()), entry); err != nil {
+		s.log.Error("write audit trail", "app", app, "error", err)
+	}
 }
 
 var errForbidden = store.Problemf(store.CodeUnauthorised, "the token does not allow to deploy this app").

@@ -41,9 +41,7 @@ func (s *Store) CreateToken(ctx context.Context, token Token) (string, Token, er
 		return "", Token{}, Problemf(CodeUsage, "scope %q is unknown: use %s", token.Scope, strings.Join(scopes, ", ")).
 			WithHint("shipgate token create --scope deploy --app APP")
 	}
-	random := make([]byte, 32)
-	rand.Read(random)
-	secret := "sg_" + hex.EncodeToString(random)
+	secret := newSecret()
 	token.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
 	if !token.ExpiresAt.IsZero() {
 		token.ExpiresAt = token.ExpiresAt.UTC().Truncate(time.Microsecond)
@@ -62,6 +60,12 @@ func (s *Store) CreateToken(ctx context.Context, token Token) (string, Token, er
 		return "", Token{}, err
 	}
 	return secret, token, nil
+}
+
+func newSecret() string {
+	random := make([]byte, 32)
+	rand.Read(random)
+	return "sg_" + hex.EncodeToString(random)
 }
 
 func insertToken(tx txContext, token Token, secret string) (int64, error) {

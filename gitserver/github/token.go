@@ -25,6 +25,7 @@ import (
 type purpose string
 
 const (
+	forLook       purpose = "metadata:read"
 	forFetch      purpose = "contents:read"
 	forStatus     purpose = "statuses:write"
 	forDeployment purpose = "deployments:write"

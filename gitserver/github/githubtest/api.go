@@ -116,9 +116,13 @@ func (f *Fake) getApp(c *call) {
 	c.reply(http.StatusOK, object{"id": f.app.ID, "slug": f.app.Slug, "name": "shipgate test"})
 }
 
+// OwnerID is the number of everyone who owns a repository here.
+const OwnerID = 583231
+
 func (f *Fake) getRepository(c *call, r *Repository) {
 	c.reply(http.StatusOK, object{
 		"id": r.ID, "name": r.Name, "full_name": r.FullName(), "private": r.Private, "default_branch": "main",
+		"owner":             object{"id": OwnerID, "login": r.Owner},
 		"permissions":       object{"pull": true, "push": c.who.may("statuses", "write")},
 		"custom_properties": object{"teams": []string{"web", "core"}},
 	})
