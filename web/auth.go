@@ -18,7 +18,7 @@ func (s *server) allow(scope string) echo.MiddlewareFunc {
 		return func(c echo.Context) error {
 			token, err := s.Store.Authenticate(c.Request().Context(), secretOf(c))
 			if err != nil {
-				return err
+				return s.refusedEntry(c, token, c.Param("app"), err)
 			}
 			app, err := s.appOf(c, token)
 			if err != nil {
@@ -28,10 +28,10 @@ func (s *server) allow(scope string) echo.MiddlewareFunc {
 				return unknownDeployment(c) // how much others deploy is none of its business
 			}
 			if !token.May(scope, app) {
-				return errForbidden
+				return s.refusedEntry(c, token, app, errForbidden)
 			}
 			c.Set(tokenKey, token)
-			return next(c)
+			return s.trail(c, token, app, func() error { return next(c) })
 		}
 	}
 }

@@ -224,6 +224,7 @@ func (s *server) cancelByForm(c echo.Context) error {
 	if _, err := s.Store.AskCancel(c.Request().Context(), v.d.ID); err != nil {
 		return err
 	}
+	s.audit(c, s.Store.Audit, s.done(c, *v.session))
 	return c.Redirect(http.StatusSeeOther, fmt.Sprintf("/deployments/%d", v.d.ID))
 }
 
@@ -245,5 +246,6 @@ func (s *server) rollbackByForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	s.audit(c, s.Store.Audit, s.done(c, *v.session))
 	return c.Redirect(http.StatusSeeOther, fmt.Sprintf("/deployments/%d", back.ID))
 }

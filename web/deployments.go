@@ -95,6 +95,7 @@ func (s *server) createDeployment(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	c.Set(deploymentKey, d.ID)
 	c.Response().Header().Set("Location", "/api/v1/deployments/"+strconv.FormatInt(d.ID, 10))
 	return c.JSON(http.StatusAccepted, shown)
 }

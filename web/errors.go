@@ -36,6 +36,9 @@ func (s *server) answerError(err error, c echo.Context) {
 		s.answerErrorPage(c, problem, status)
 		return
 	}
+	if status == http.StatusTooManyRequests {
+		c.Response().Header().Set("Retry-After", "60")
+	}
 	if status == http.StatusUnauthorized {
 		c.Response().Header().Set("WWW-Authenticate", `Basic realm="shipgate", charset="UTF-8"`)
 	}
@@ -48,6 +51,9 @@ func (s *server) problemOf(err error, c echo.Context) (*store.Problem, int) {
 	if problem, known := store.AsProblem(err); known {
 		if errors.Is(err, errForbidden) || errors.Is(err, errForeignPage) {
 			return problem, http.StatusForbidden
+		}
+		if errors.Is(err, errTooMany) {
+			return problem, http.StatusTooManyRequests
 		}
 		return problem, statusOf[problem.Code]
 	}

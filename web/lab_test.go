@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,18 +31,19 @@ const (
 
 // lab is the API on a real store, with collaborators that have state. Every answer is held to the OpenAPI document.
 type lab struct {
-	t        *testing.T
-	store    *store.Store
-	runner   *fakeRunner
-	git      *fakeRepositories
-	github   *fakeGitHub
-	log      *lockedBuffer
-	admin    string // a token
-	url      string
-	base     string // what the server takes for its public address
-	document routers.Router
-	end      context.CancelFunc // of the server's lifetime
-	close    func()             // ends the server and waits for its handlers
+	t          *testing.T
+	store      *store.Store
+	runner     *fakeRunner
+	git        *fakeRepositories
+	github     *fakeGitHub
+	identities *fakeIdentities
+	log        *lockedBuffer
+	admin      string // a token
+	url        string
+	base       string // what the server takes for its public address
+	document   routers.Router
+	end        context.CancelFunc // of the server's lifetime
+	close      func()             // ends the server and waits for its handlers
 
 	collect   func(ctx context.Context, dry bool) ([]store.Garbage, error)
 	logs      func(ctx context.Context, container string, tail int, follow bool, write func(string)) error
@@ -62,11 +64,11 @@ func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 	l := &lab{t: t, store: opened, log: &lockedBuffer{}, end: end, document: loadDocument(t)}
 	l.runner = &fakeRunner{store: opened}
 	l.git = &fakeRepositories{commits: map[string]string{"main": firstCommit, "feature": secondCommit, secondCommit: secondCommit}, tip: firstCommit}
-	l.github = &fakeGitHub{}
+	l.github, l.identities = &fakeGitHub{}, &fakeIdentities{}
 	l.collect = func(context.Context, bool) ([]store.Garbage, error) { return nil, nil }
 	l.admin = l.token(store.Token{Name: "test", Scope: "admin"})
 	server := httptest.NewServer(New(Options{
-		Store: opened, Runner: l.runner, Repositories: l.git, GitHub: l.github, BaseURL: func() string { return l.base }, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
+		Store: opened, Runner: l.runner, Repositories: l.git, GitHub: l.github, Identities: l.identities, BaseURL: func() string { return l.base }, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
 		Logs: func(ctx context.Context, container string, tail int, follow bool, write func(string)) error {
 			return l.logs(ctx, container, tail, follow, write)
 		},
@@ -386,6 +388,35 @@ type fakeGitHub struct {
 	given      store.ForgeAccess // the last one
 	received   int64             // bytes of webhook deliveries
 	used       map[string]bool   // codes
+}
+
+func (g *fakeGitHub) RepositoryIDs(_ context.Context, owner, name string) (string, string, error) {
+	if owner != "acme" || name != "web" {
+		return "", "", store.Problemf(store.CodeErrored, "look up %s/%s: GitHub refuses", owner, name)
+	}
+	return "11", "22", nil
+}
+
+// fakeIdentities take "REPOSITORY_ID/NUMBER" for a token, and "forged" in its end for one that is not genuine.
+type fakeIdentities struct{ verified atomic.Int32 }
+
+func (*fakeIdentities) Read(token string) (store.Identity, error) {
+	repository, number, ok := strings.Cut(token, "/")
+	if !ok {
+		return store.Identity{}, errors.New("the token has not three parts")
+	}
+	return store.Identity{
+		Issuer: store.GitHubIssuer, Number: number, Repository: "acme/web", RepositoryID: repository, OwnerID: "22", Ref: "refs/heads/main",
+		Event: "push", RunID: "7", ExpiresAt: time.Now().Add(time.Minute),
+	}, nil
+}
+
+func (i *fakeIdentities) Verify(_ context.Context, token string) (store.Identity, error) {
+	i.verified.Add(1)
+	if strings.HasSuffix(token, "forged") {
+		return store.Identity{}, errors.New("the token's signature is not the issuer's")
+	}
+	return i.Read(token)
 }
 
 func (g *fakeGitHub) ServeHTTP(w http.ResponseWriter, r *http.Request) {

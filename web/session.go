@@ -81,11 +81,13 @@ func (s *server) signIn(c echo.Context) error {
 	next := localPath(c.FormValue("next"))
 	token, err := s.Store.Authenticate(c.Request().Context(), strings.TrimSpace(c.Request().PostFormValue("token")))
 	if err != nil && store.CodeOf(err) == store.CodeUnauthorised {
+		_ = s.refusedEntry(c, token, "", err)
 		return s.render(c, http.StatusUnauthorized, "login", view{Title: "Sign in", Body: login{Next: next, Wrong: true}})
 	}
 	if err != nil {
 		return err
 	}
+	s.audit(c, s.Store.Audit, s.done(c, token))
 	expires := time.Now().Add(sessionValid)
 	c.SetCookie(s.cookie(c, s.sealSession(token, expires), int(sessionValid/time.Second)))
 	return c.Redirect(http.StatusSeeOther, next)

@@ -45,6 +45,8 @@ type GitHub interface {
 	Disconnect(ctx context.Context) error
 	Manifest(ctx context.Context, account, apiURL, state string) (store.ForgeSetup, error)
 	CompleteSetup(ctx context.Context, apiURL, code string) (store.ForgeConnection, error)
+	// RepositoryIDs gives the numbers of a repository and of its owner, which outlive their names.
+	RepositoryIDs(ctx context.Context, owner, name string) (repository, ownerID string, err error)
 }
 
 // Logs writes the lines of a running container.
@@ -63,6 +65,7 @@ type Options struct {
 	Runner       Runner
 	Repositories Repositories
 	GitHub       GitHub
+	Identities   Identities
 	Logs         Logs
 	Doctor       func(ctx context.Context) Report
 	Destroyed    func(ctx context.Context, app string, withData bool) error   // removes artefacts, and volumes with the data
@@ -96,6 +99,7 @@ func New(options Options) http.Handler {
 func (s *server) router() *echo.Echo {
 	router := echo.New()
 	router.HideBanner, router.HidePort = true, true
+	router.IPExtractor = echo.ExtractIPFromXFFHeader() // believed of proxies on private addresses only
 	router.HTTPErrorHandler = s.answerError
 	router.Use(middleware.Recover(), unless(sameOrigin, webhookPath), unless(middleware.BodyLimit(maxBody), webhookPath, uploadPath))
 	router.POST(webhookPath, echo.WrapHandler(s.GitHub))
@@ -153,6 +157,11 @@ func (s *server) routeAPI(api *echo.Group) {
 	api.PUT("/registries/:host", s.setRegistry, s.allow("admin"))
 	api.DELETE("/registries/:host", s.removeRegistry, s.allow("admin"))
 	api.POST("/gc", s.collect, s.allow("admin"))
+	api.GET("/apps/:app/trust", s.listTrust, s.allow("admin"))
+	api.POST("/apps/:app/trust", s.addTrust, s.allow("admin"))
+	api.DELETE("/apps/:app/trust/:trust", s.removeTrust, s.allow("admin"))
+	api.POST("/oidc/exchange", s.exchange, limitExchanges())
+	api.GET("/audit", s.showAudit, s.allow("admin"))
 	api.GET("/doctor", s.diagnose, s.allow("admin"))
 }
 

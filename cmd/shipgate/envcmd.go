@@ -94,7 +94,7 @@ func (c *cli) tokenCommand() *cobra.Command {
 
 func (c *cli) tokenCreateCommand() *cobra.Command {
 	var app, scope, name string
-	var expires time.Duration
+	var expires lifetime
 	command := &cobra.Command{
 		Use: "create", Short: "Make a token; its secret is shown once", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -106,7 +106,7 @@ func (c *cli) tokenCreateCommand() *cobra.Command {
 				store.Token
 				Secret string `json:"secret"`
 			}
-			body := map[string]any{"name": name, "app": app, "scope": scope, "seconds": int64(expires.Seconds())}
+			body := map[string]any{"name": name, "app": app, "scope": scope, "seconds": int64(time.Duration(expires).Seconds())}
 			if err := server.call(command.Context(), http.MethodPost, "/api/v1/tokens", body, &token); err != nil {
 				return err
 			}
@@ -116,7 +116,7 @@ func (c *cli) tokenCreateCommand() *cobra.Command {
 	command.Flags().StringVar(&app, "app", "", "only for this app")
 	command.Flags().StringVar(&scope, "scope", "deploy", "admin, deploy or read")
 	command.Flags().StringVar(&name, "name", "", "what it is for")
-	command.Flags().DurationVar(&expires, "expires", 0, "how long it is valid, such as 2160h (default: until revoked)")
+	command.Flags().Var(&expires, "expires", "how long it is valid, such as 90d or 12h (default: until revoked)")
 	return command
 }
 
@@ -129,9 +129,9 @@ func (c *cli) tokenListCommand() *cobra.Command {
 				return err
 			}
 			return c.print(tokens, func(w io.Writer) {
-				rows := [][]string{{"ID", "NAME", "SCOPE", "APP", "LAST USED"}}
+				rows := [][]string{{"ID", "NAME", "SCOPE", "APP", "LAST USED", "EXPIRES"}}
 				for _, token := range tokens {
-					rows = append(rows, []string{strconv.FormatInt(token.ID, 10), token.Name, token.Scope, token.App, when(token.LastUsedAt)})
+					rows = append(rows, []string{strconv.FormatInt(token.ID, 10), token.Name, token.Scope, token.App, when(token.LastUsedAt), when(token.ExpiresAt)})
 				}
 				table(w, rows)
 			})

@@ -71,7 +71,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		c.serveCommand(), c.proxyCommand(), c.appCommand(), c.planCommand(), c.deployCommand(), c.rollbackCommand(),
-		c.deploymentsCommand(), c.showCommand(), c.cancelCommand(), c.logsCommand(), c.envCommand(), c.tokenCommand(), c.registryCommand(), c.githubCommand(), c.gcCommand(), c.doctorCommand(),
+		c.deploymentsCommand(), c.showCommand(), c.cancelCommand(), c.logsCommand(), c.envCommand(), c.tokenCommand(), c.trustCommand(), c.auditCommand(), c.registryCommand(), c.githubCommand(), c.gcCommand(), c.doctorCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	explainArguments(root)

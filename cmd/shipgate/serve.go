@@ -47,6 +47,8 @@ var (
 type serveFlags struct {
 	listen, public, url, logFormat string
 	catchUpEvery                   time.Duration
+	issuers                        []string
+	issuerKeys                     string
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -61,6 +63,8 @@ func (c *cli) serveCommand() *cobra.Command {
 	command.Flags().StringVar(&flags.public, "public-addr", ":8080", "address that the apps are served on")
 	command.Flags().StringVar(&flags.url, "url", "", "public URL of this server, where it is behind another one")
 	command.Flags().DurationVar(&flags.catchUpEvery, "catch-up-every", 5*time.Minute, "how often GitHub is asked for pushes that no webhook told of")
+	command.Flags().StringSliceVar(&flags.issuers, "oidc-issuer", []string{store.GitHubIssuer}, "whose identity tokens count; GitHub Enterprise Server: https://HOST/_services/token")
+	command.Flags().StringVar(&flags.issuerKeys, "oidc-jwks", "", "file with the issuers' keys, where they cannot be asked")
 	command.Flags().StringVar(&flags.logFormat, "log-format", "text", "text or json")
 	return command
 }
@@ -115,20 +119,21 @@ func logger(w io.Writer, format string, masked func(string) string) *slog.Logger
 
 // services is everything that serve wires together.
 type services struct {
-	dir       string // the data directory
-	store     *store.Store
-	docker    *docker.Client
-	engine    *dockerengine.Engine
-	stacks    *compose.Stacks
-	builder   *builder.Builder
-	git       *gitserver.Server
-	github    *github.GitHub
-	proxy     *proxy.Client
-	runner    *deploy.Runner
-	collector *collector
-	public    string // where the proxy really listens
-	base      string // where this server is reached from outside
-	logger    *slog.Logger
+	dir        string // the data directory
+	store      *store.Store
+	docker     *docker.Client
+	engine     *dockerengine.Engine
+	stacks     *compose.Stacks
+	builder    *builder.Builder
+	git        *gitserver.Server
+	github     *github.GitHub
+	identities *github.Identities
+	proxy      *proxy.Client
+	runner     *deploy.Runner
+	collector  *collector
+	public     string // where the proxy really listens
+	base       string // where this server is reached from outside
+	logger     *slog.Logger
 }
 
 // serve runs until ctx ends. Everything that was under way is taken up before the API listens.
@@ -216,7 +221,7 @@ func (s *services) url(host string) string {
 func (s *services) listen(ctx context.Context, listener net.Listener) error {
 	handler := web.New(web.Options{
 		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget, Collect: s.collector.collect,
-		GitHub: s.github, BaseURL: func() string { return s.base }, URL: s.url, Lifetime: ctx, Version: version(), Logger: s.logger,
+		GitHub: s.github, Identities: s.identities, BaseURL: func() string { return s.base }, URL: s.url, Lifetime: ctx, Version: version(), Logger: s.logger,
 	})
 	requests, end := context.WithCancel(context.WithoutCancel(ctx)) // those under way may end in peace
 	defer end()

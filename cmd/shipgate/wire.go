@@ -33,7 +33,7 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 	}
 	sites, stacks := filepath.Join(s.dir, "sites"), filepath.Join(s.dir, "stacks")
 	s.wireEngine(sites, stacks)
-	if err := s.wireForge(flags.catchUpEvery); err != nil {
+	if err := s.wireForge(flags); err != nil {
 		return err
 	}
 	s.runner = deploy.New(deploy.Options{
@@ -70,7 +70,7 @@ func (s *services) planStack(ctx context.Context, app, checkout string, config *
 }
 
 // wireForge joins the git side, which fetches, and the GitHub side, which says where from and hears what was pushed there.
-func (s *services) wireForge(catchUpEvery time.Duration) (err error) {
+func (s *services) wireForge(flags serveFlags) (err error) {
 	s.git, err = gitserver.New(gitserver.Options{
 		Store: s.store, Dir: filepath.Join(s.dir, "repos"), Logger: s.logger,
 		Preflight: func(ctx context.Context, _ store.App) error { return s.builder.Preflight(ctx) },
@@ -82,7 +82,10 @@ func (s *services) wireForge(catchUpEvery time.Duration) (err error) {
 		return err
 	}
 	s.github = github.New(github.Options{
-		Store: s.store, Repositories: s.git, URL: s.url, CatchUpEvery: catchUpEvery, Logger: s.logger,
+		Store: s.store, Repositories: s.git, URL: s.url, CatchUpEvery: flags.catchUpEvery, Logger: s.logger,
 	})
-	return nil
+	s.identities, err = github.NewIdentities(github.IdentityOptions{
+		Issuers: flags.issuers, KeysFile: flags.issuerKeys, Audience: func() string { return s.base },
+	})
+	return err
 }

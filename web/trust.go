@@ -1,0 +1,74 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// trustRequest is a rule without what the server knows itself. Without the numbers, the forge is asked for them.
+type trustRequest struct {
+	Issuer       string   `json:"issuer"`
+	Repository   string   `json:"repository"`
+	RepositoryID string   `json:"repository_id"`
+	OwnerID      string   `json:"repository_owner_id"`
+	Ref          string   `json:"ref"`
+	Environment  string   `json:"environment"`
+	Events       []string `json:"events"`
+	Workflow     string   `json:"job_workflow_ref"`
+}
+
+func (s *server) listTrust(c echo.Context) error {
+	app, err := s.Store.App(c.Request().Context(), c.Param("app"))
+	if err != nil {
+		return err
+	}
+	rules, err := s.Store.Trusts(c.Request().Context(), app.Name)
+	if err != nil {
+		return err
+	}
+	if rules == nil {
+		rules = []store.Trust{}
+	}
+	return c.JSON(http.StatusOK, rules)
+}
+
+func (s *server) addTrust(c echo.Context) error {
+	var request trustRequest
+	if err := decode(c, &request); err != nil {
+		return err
+	}
+	owner, name, ok := strings.Cut(request.Repository, "/")
+	if !ok || owner == "" || name == "" || strings.Contains(name, "/") {
+		return store.Problemf(store.CodeUsage, "repository %q is not OWNER/NAME", request.Repository)
+	}
+	if request.RepositoryID == "" && request.OwnerID == "" {
+		var err error
+		if request.RepositoryID, request.OwnerID, err = s.GitHub.RepositoryIDs(c.Request().Context(), owner, name); err != nil {
+			return err
+		}
+	}
+	rule, err := s.Store.AddTrust(c.Request().Context(), store.Trust{
+		App: c.Param("app"), Issuer: request.Issuer, Repository: request.Repository, RepositoryID: request.RepositoryID, OwnerID: request.OwnerID,
+		Ref: request.Ref, Environment: request.Environment, Events: request.Events, Workflow: request.Workflow,
+	})
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusCreated, rule)
+}
+
+func (s *server) removeTrust(c echo.Context) error {
+	id, err := strconv.ParseInt(c.Param("trust"), 10, 64)
+	if err != nil {
+		return store.Problemf(store.CodeUsage, "%q is not the number of a trust", c.Param("trust")).WithHint("shipgate trust %s", c.Param("app"))
+	}
+	if err := s.Store.RemoveTrust(c.Request().Context(), c.Param("app"), id); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}

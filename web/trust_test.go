@@ -1,0 +1,153 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+func (l *lab) entries(query string) (entries []store.AuditEntry) {
+	l.t.Helper()
+	l.ask("GET", "/api/v1/audit"+query, "").must(l.t, http.StatusOK).into(l.t, &entries)
+	return entries
+}
+
+func TestTrustOverTheAPI(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	var rules []store.Trust
+	l.ask("GET", "/api/v1/apps/hello/trust", "").must(t, 200).into(t, &rules)
+	if rules == nil || len(rules) != 0 {
+		t.Errorf("rules %v", rules)
+	}
+	var first, second store.Trust
+	l.ask("POST", "/api/v1/apps/hello/trust", `{"repository":"acme/web","ref":"refs/heads/main"}`).must(t, 201).into(t, &first)
+	if first.RepositoryID != "11" || first.OwnerID != "22" || first.Issuer != store.GitHubIssuer || first.App != "hello" {
+		t.Errorf("added %+v", first)
+	}
+	l.ask("POST", "/api/v1/apps/hello/trust", `{"repository":"acme/other","repository_id":"5","repository_owner_id":"6","environment":"production","events":["push"]}`).must(t, 201).into(t, &second)
+	l.ask("GET", "/api/v1/apps/hello/trust", "").must(t, 200).into(t, &rules)
+	if len(rules) != 2 || rules[1].RepositoryID != "5" {
+		t.Errorf("rules %+v", rules)
+	}
+	for body, status := range map[string]int{
+		`{"repository":"acme","ref":"refs/heads/main"}`: 400, `{"repository":"a/b/c","ref":"refs/heads/main"}`: 400, `{"repository":"acme/web"}`: 400,
+		`{"repository":"acme/unknown","ref":"refs/heads/main"}`: 500, `{"repository":"acme/web","ref":"refs/heads/main","sub":"x"}`: 400,
+	} {
+		l.ask("POST", "/api/v1/apps/hello/trust", body).must(t, status)
+	}
+	l.ask("DELETE", fmt.Sprintf("/api/v1/apps/hello/trust/%d", first.ID), "").must(t, 204)
+	l.ask("DELETE", fmt.Sprintf("/api/v1/apps/hello/trust/%d", first.ID), "").must(t, 404)
+	l.ask("DELETE", "/api/v1/apps/hello/trust/x", "").must(t, 400)
+	l.ask("GET", "/api/v1/apps/nobody/trust", "").must(t, 404)
+	deploys := l.request("GET", "/api/v1/apps/hello/trust", "")
+	deploys.Header.Set("Authorization", "Bearer "+l.token(store.Token{App: "hello", Scope: "deploy"}))
+	l.send(deploys).must(t, 403)
+}
+
+// Whatever is wrong, the answer is the same; the reason is in the trail.
+func TestExchange(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	l.createApp("closed")
+	l.ask("POST", "/api/v1/apps/hello/trust", `{"repository":"acme/web","ref":"refs/heads/main"}`).must(t, 201)
+	var got struct {
+		Token string `json:"token"`
+	}
+	l.ask("POST", "/api/v1/oidc/exchange", `{"token":"11/one","app":"hello"}`).must(t, 200).into(t, &got)
+	deploy := l.request("GET", "/api/v1/apps/hello", "")
+	deploy.Header.Set("Authorization", "Bearer "+got.Token)
+	l.send(deploy).must(t, 200)
+	other := l.request("GET", "/api/v1/apps/closed", "")
+	other.Header.Set("Authorization", "Bearer "+got.Token)
+	l.send(other).must(t, 403)
+	verified := l.identities.verified.Load()
+	answers := map[string]bool{}
+	for _, test := range []struct {
+		body, app, reason string
+		asks              bool
+	}{
+		{`{"token":"11/one","app":"hello"}`, "hello", "the token was exchanged before", true},
+		{`{"token":"12/two","app":"hello"}`, "hello", "another repository: acme/web", false},
+		{`{"token":"11/forged","app":"hello"}`, "hello", "the token's signature is not the issuer's", true},
+		{`{"token":"11/three","app":"closed"}`, "closed", "nobody is trusted to deploy the app", false},
+		{`{"token":"11/three","app":"nobody"}`, "", "nobody is trusted to deploy the app", false},
+		{`{"token":"nothing","app":"hello"}`, "hello", "the token has not three parts", false},
+	} {
+		answers[l.ask("POST", "/api/v1/oidc/exchange", test.body).must(t, 401).body] = true
+		if !contains(l.entries(""), test.reason, test.app) {
+			t.Errorf("%s: %q is not in the trail", test.body, test.reason)
+		}
+		if now := l.identities.verified.Load(); (now > verified) != test.asks {
+			t.Errorf("%s: asked for keys %t", test.body, now > verified)
+		} else {
+			verified = now
+		}
+	}
+	if len(answers) != 1 {
+		t.Errorf("answers differ: %v", answers)
+	}
+	l.ask("POST", "/api/v1/oidc/exchange", `{"token":7}`).must(t, 400)
+}
+
+func contains(entries []store.AuditEntry, reason, app string) bool {
+	for _, entry := range entries {
+		if entry.Reason == reason && entry.App == app && entry.Outcome == store.AuditRefused && entry.Action == "POST /api/v1/oidc/exchange" {
+			return true
+		}
+	}
+	return false
+}
+
+func TestExchangesAreLimited(t *testing.T) {
+	l := newLab(t)
+	var last answer
+	for range exchangeBurst + 2 {
+		last = l.ask("POST", "/api/v1/oidc/exchange", `{"token":"11/x","app":"hello"}`)
+	}
+	if last.status != http.StatusTooManyRequests || last.header.Get("Retry-After") == "" {
+		t.Errorf("the last answer is %d %s", last.status, last.body)
+	}
+}
+
+func TestAuditOverTheAPI(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	var d struct {
+		ID int64 `json:"id"`
+	}
+	deploys := l.request("POST", "/api/v1/apps/hello/deployments", `{"ref":"main"}`)
+	deploys.Header.Set("Authorization", "Bearer "+l.token(store.Token{Name: "ci", App: "hello", Scope: "deploy"}))
+	l.send(deploys).must(t, 202).into(t, &d)
+	l.ask("POST", fmt.Sprintf("/api/v1/deployments/%d/cancel", d.ID), "").must(t, 202)
+	l.ask("POST", "/api/v1/apps/hello/deployments", `{"ref":"nowhere"}`).must(t, 404)
+	wrong := l.request("DELETE", "/api/v1/apps/hello", "")
+	wrong.Header.Set("Authorization", "Bearer sg_wrong")
+	for range 3 {
+		l.send(wrong).must(t, 401)
+	}
+	for range 3 {
+		l.ask("GET", "/api/v1/apps/hello", "").must(t, 200)
+	}
+	var got []string
+	for _, e := range l.entries("?app=hello") {
+		got = append(got, fmt.Sprintf("%s %s %d %s %s", e.Who, e.Action, e.Deployment, e.Outcome, e.Reason))
+	}
+	want := []string{
+		"test GET /api/v1/apps/:app 0 done ",
+		" DELETE /api/v1/apps/:app 0 refused the token is not valid",
+		`test POST /api/v1/apps/:app/deployments 0 refused hello has no branch, tag or commit "nowhere"`,
+		fmt.Sprintf("test POST /api/v1/deployments/:deployment/cancel %d done ", d.ID),
+		fmt.Sprintf("ci POST /api/v1/apps/:app/deployments %d done ", d.ID),
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if e := l.entries("?app=hello&limit=1"); len(e) != 1 || e[0].Remote != "127.0.0.1" {
+		t.Errorf("entries %+v", e)
+	}
+	l.ask("GET", "/api/v1/audit?limit=1001", "").must(t, 400)
+}
