@@ -164,7 +164,7 @@ func (i *Identities) Verify(ctx context.Context, token string) (store.Identity, 
 	if err != nil {
 		return store.Identity{}, err
 	}
-	signed, err := jose.ParseSigned(token, []jose.SignatureAlgorithm{jose.RS256})
+	signed, err := jose.ParseSignedCompact(token, []jose.SignatureAlgorithm{jose.RS256})
 	if err != nil {
 		return store.Identity{}, fmt.Errorf("the token's signature cannot be read: %w", err)
 	}
