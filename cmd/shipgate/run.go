@@ -71,7 +71,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		c.serveCommand(), c.proxyCommand(), c.appCommand(), c.planCommand(), c.deployCommand(), c.rollbackCommand(),
-		c.deploymentsCommand(), c.showCommand(), c.cancelCommand(), c.logsCommand(), c.envCommand(), c.tokenCommand(), c.trustCommand(), c.auditCommand(), c.registryCommand(), c.githubCommand(), c.gcCommand(), c.doctorCommand(),
+		c.deploymentsCommand(), c.showCommand(), c.cancelCommand(), c.logsCommand(), c.envCommand(), c.tokenCommand(), c.trustCommand(), c.auditCommand(), c.registryCommand(), c.githubCommand(), c.gcCommand(), c.doctorCommand(), c.actionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	explainArguments(root)
@@ -115,6 +115,10 @@ func (c *cli) report(err error) int {
 	var ended verdictError
 	if errors.As(err, &ended) {
 		return exitOfVerdict(ended.verdict)
+	}
+	var exit exitError
+	if errors.As(err, &exit) {
+		return int(exit)
 	}
 	if errors.Is(err, context.Canceled) {
 		return exitCancelled

@@ -1,0 +1,325 @@
+package action
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestDeploys(t *testing.T) {
+	f := newFakeServer(t)
+	s := f.step().run(t.Context())
+	if s.code != 0 || s.seen.groups != 0 {
+		t.Fatalf("exit %d, %d groups open\n%s", s.code, s.seen.groups, &s.out)
+	}
+	want := map[string]string{"url": "https://web.example.com", "deployment-id": "42", "status": "succeeded", "release": "7", "image-digest": "", "previous-release": "41",
+		"log-url": f.URL + "/deployments/42", "duration-ms": "6500", "cutover-ms": "1500"}
+	for name, value := range want {
+		if s.outputs[name] != value {
+			t.Errorf("output %s is %q, want %q", name, s.outputs[name], value)
+		}
+	}
+	if len(s.outputs) != len(want) {
+		t.Errorf("outputs %v", s.outputs)
+	}
+	for _, text := range []string{"### web: succeeded", "aaaaaaa Add search", "blue-green: health check", "41 → 42", "cutover", "█"} {
+		if !strings.Contains(s.summary, text) {
+			t.Errorf("%q is not in the summary:\n%s", text, s.summary)
+		}
+	}
+	if !s.seen.has("notice title=Deployed::web aaaaaaa is live: https://web.example.com") || !s.seen.has("group::Build") || !slices.Equal(s.seen.masked, []string{"sg_given"}) {
+		t.Errorf("commands %q", s.seen.commands)
+	}
+	if len(f.asked) != 1 || f.asked[0]["sha"] != strings.Repeat("a", 40) {
+		t.Errorf("asked for %v", f.asked)
+	}
+	f.step().run(t.Context())
+	f.step("GITHUB_RUN_ATTEMPT=2").run(t.Context())
+	if len(f.asked) != 2 {
+		t.Errorf("a step that is repeated joins; asked %d times", len(f.asked))
+	}
+}
+
+func TestVerdicts(t *testing.T) {
+	for _, test := range []struct {
+		verdict, failOn string
+		code            int
+	}{
+		{"failed", "", 1}, {"errored", "", 5}, {"superseded", "", 1}, {"cancelled", "", 130}, {"superseded", "failed,errored", 0}, {"failed", "none", 0}, {"failed", "failed", 1},
+	} {
+		f := newFakeServer(t)
+		f.verdict.Verdict, f.verdict.Reason, f.verdict.Hint = test.verdict, "Dockerfile:3: RUN false: exit code 1", "shipgate logs web"
+		s := f.step("SHIPGATE_INPUT_FAIL_ON=" + test.failOn).run(t.Context())
+		if s.code != test.code || s.outputs["status"] != test.verdict {
+			t.Errorf("%s, fail on %q: exit %d, outputs %v", test.verdict, test.failOn, s.code, s.outputs)
+		}
+		annotation := "error title=shipgate%3A " + test.verdict + ",file=Dockerfile,line=3::Dockerfile:3: RUN false"
+		if test.code == 0 {
+			annotation = "warning title=shipgate%3A " + test.verdict
+		}
+		if !s.seen.has(annotation) || !strings.Contains(s.summary, "<details>") || !strings.Contains(s.summary, "#1 FROM scratch") {
+			t.Errorf("%s: commands %q\n%s", test.verdict, s.seen.commands, s.summary)
+		}
+	}
+}
+
+// A stream that breaks off is taken up where it was: every line comes once.
+func TestStreamIsResumed(t *testing.T) {
+	f := newFakeServer(t)
+	f.breakAfter = 3
+	s := f.step().run(t.Context())
+	if s.code != 0 || strings.Count(s.out.String(), "#1 FROM scratch") != 1 || strings.Count(s.out.String(), "web-42 on") != 1 {
+		t.Errorf("exit %d\n%s", s.code, &s.out)
+	}
+	if want := []string{"0", "12", "15", "18"}; !slices.Equal(f.resumed, want) {
+		t.Errorf("resumed after %v, want %v", f.resumed, want)
+	}
+}
+
+func TestServerThatIsBusyIsAskedAgain(t *testing.T) {
+	f := newFakeServer(t)
+	f.refuse = []int{503, 429, 502, 504}
+	if s := f.step().run(t.Context()); s.code != 0 || len(f.asked) != 1 {
+		t.Errorf("exit %d, asked %d times\n%s", s.code, len(f.asked), &s.out)
+	}
+}
+
+func TestWrongToken(t *testing.T) {
+	f := newFakeServer(t)
+	if s := f.step("SHIPGATE_INPUT_TOKEN=wrong").run(t.Context()); s.code != exitUnauthorised || !s.seen.has("error title=shipgate%3A unauthorised::the token is not valid%0ANext: shipgate token create") {
+		t.Errorf("exit %d: %q", s.code, s.seen.commands)
+	}
+	if s := f.step("SHIPGATE_INPUT_TOKEN=").run(t.Context()); s.code != exitUnauthorised || !strings.Contains(s.out.String(), "id-token: write") {
+		t.Errorf("without token and identity: exit %d\n%s", s.code, &s.out)
+	}
+}
+
+// Without a token the job's identity is exchanged for one, and again when that one is out of time.
+func TestKeyless(t *testing.T) {
+	f := newFakeServer(t)
+	f.breakAfter = 4
+	asks := 0
+	runner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asks++
+		if r.Header.Get("Authorization") != "Bearer runner-secret" || r.URL.Query().Get("api") != "1" {
+			t.Errorf("the runner was asked %s with %s", r.URL, r.Header.Get("Authorization"))
+		}
+		if asks == 2 {
+			f.mu.Lock()
+			f.breakAfter, f.expire = 0, ""
+			f.mu.Unlock()
+		}
+		fmt.Fprintf(w, `{"value":"identity for %s %d"}`, r.URL.Query().Get("audience"), asks)
+	}))
+	defer runner.Close()
+	f.expire = "none yet"
+	s := f.step("SHIPGATE_INPUT_TOKEN=", "ACTIONS_ID_TOKEN_REQUEST_URL="+runner.URL+"/token?api=1", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=runner-secret")
+	go func() { // as soon as a stream was broken off, the token is not taken any more
+		for t.Context().Err() == nil {
+			f.mu.Lock()
+			if len(f.resumed) > 0 && f.breakAfter > 0 {
+				f.expire = "sg_exchanged_1"
+				f.mu.Unlock()
+				return
+			}
+			f.mu.Unlock()
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	s.run(t.Context())
+	if s.code != 0 || asks != 2 || len(s.seen.masked) != 4 {
+		t.Errorf("exit %d, asked %d times, masked %q\n%s", s.code, asks, s.seen.masked, &s.out)
+	}
+	for _, secret := range s.seen.masked {
+		if strings.Count(s.out.String(), secret) != 1 {
+			t.Errorf("%s is shown beyond its mask", secret)
+		}
+	}
+}
+
+// A workflow that is cancelled has its deployment cancelled, or lets it go on, also while it was only being asked for.
+func TestInterrupted(t *testing.T) {
+	for name, test := range map[string]struct {
+		input   string
+		asking  bool
+		cancels int
+		says    string
+	}{
+		"following":         {"", false, 1, "the server was asked to cancel deployment 42"},
+		"following, detach": {"SHIPGATE_INPUT_ON_CANCEL=detach", false, 0, "deployment 42 goes on"},
+		"asking":            {"", true, 1, "the server was asked to cancel deployment 42"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFakeServer(t)
+			f.verdict.Verdict = ""
+			if test.asking {
+				f.hold = make(chan struct{})
+				defer close(f.hold)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			s := f.step(test.input)
+			go func() {
+				for t.Context().Err() == nil {
+					f.mu.Lock()
+					begun := len(f.asked) > 0 && (test.asking || len(f.resumed) > 0)
+					f.mu.Unlock()
+					if begun {
+						cancel()
+						return
+					}
+					time.Sleep(time.Millisecond)
+				}
+			}()
+			began := time.Now()
+			s.run(ctx)
+			cancel()
+			if s.code != exitCancelled || len(f.cancelled) != test.cancels || !strings.Contains(s.out.String(), test.says) || len(f.deployments) != 1 {
+				t.Errorf("exit %d, cancelled %v, %d deployments\n%s", s.code, f.cancelled, len(f.deployments), &s.out)
+			}
+			if took := time.Since(began); took > 7*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
+func TestTimeIsUp(t *testing.T) {
+	f := newFakeServer(t)
+	f.verdict.Verdict = ""
+	s := f.step("SHIPGATE_INPUT_TIMEOUT=1s").run(t.Context())
+	if s.code != exitUnreachable || !strings.Contains(s.out.String(), "no verdict after 1s") || len(f.cancelled) != 0 {
+		t.Errorf("exit %d\n%s", s.code, &s.out)
+	}
+}
+
+func TestOtherModes(t *testing.T) {
+	f := newFakeServer(t)
+	if s := f.step("SHIPGATE_INPUT_DRY_RUN=true").run(t.Context()); s.code != 0 || len(f.asked) != 0 || !strings.Contains(s.out.String(), "web would be deployed recreate: volume data is writable") {
+		t.Errorf("dry run: exit %d\n%s", s.code, &s.out)
+	}
+	if s := f.step("SHIPGATE_INPUT_WAIT=false").run(t.Context()); s.code != 0 || s.outputs["status"] != "running" || s.outputs["deployment-id"] != "42" || len(f.resumed) != 0 {
+		t.Errorf("no wait: exit %d, %v", s.code, s.outputs)
+	}
+	f.step("SHIPGATE_INPUT_IMAGE=ghcr.io/acme/web:1", "SHIPGATE_INPUT_SUMMARY=false").run(t.Context())
+	f.step("SHIPGATE_INPUT_REF=v1", "GITHUB_JOB=other").run(t.Context())
+	if last := f.asked[len(f.asked)-2:]; last[0]["image"] != "ghcr.io/acme/web:1" || last[1]["ref"] != "v1" || last[1]["sha"] != nil {
+		t.Errorf("asked for %v", last)
+	}
+}
+
+func TestPathMode(t *testing.T) {
+	f := newFakeServer(t)
+	s := f.step("SHIPGATE_INPUT_PATH=dist")
+	dist := filepath.Join(s.env["GITHUB_WORKSPACE"], "dist")
+	for name, content := range map[string]string{"index.html": "<p>", "assets/app.js": "1", ".git/config": "secret", "sub/.git": "gitdir: x"} {
+		at := filepath.Join(dist, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("../index.html", filepath.Join(dist, "assets", "home")); err != nil {
+		t.Fatal(err)
+	}
+	if s.run(t.Context()); s.code != 0 || f.asked[0]["sha"] != strings.Repeat("b", 40) {
+		t.Fatalf("exit %d, asked %v\n%s", s.code, f.asked, &s.out)
+	}
+	unpacked, err := gzip.NewReader(bytes.NewReader(f.uploaded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for stream := tar.NewReader(unpacked); ; {
+		header, err := stream.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, header.Name+" "+header.Linkname)
+	}
+	if want := []string{"assets/app.js ", "assets/home ../index.html", "index.html "}; !slices.Equal(names, want) {
+		t.Errorf("uploaded %q, want %q", names, want)
+	}
+	if s := f.step("SHIPGATE_INPUT_PATH=missing").run(t.Context()); s.code != exitUsage {
+		t.Errorf("a missing path: exit %d", s.code)
+	}
+}
+
+func TestInputsAreRefused(t *testing.T) {
+	f := newFakeServer(t)
+	for input, says := range map[string]string{
+		"SHIPGATE_INPUT_SERVER=": "server is missing", "SHIPGATE_INPUT_SERVER=deploy.example.com": "no address", "SHIPGATE_INPUT_APP=": "app is missing",
+		"SHIPGATE_INPUT_WAIT=yes": "true or false", "SHIPGATE_INPUT_DRY_RUN=1": "true or false", "SHIPGATE_INPUT_SUMMARY=no": "true or false",
+		"SHIPGATE_INPUT_TIMEOUT=soon": "no time", "SHIPGATE_INPUT_TIMEOUT=0s": "no time", "SHIPGATE_INPUT_ON_CANCEL=kill": "cancel or detach",
+		"SHIPGATE_INPUT_FAIL_ON=failed,bad": "knows failed", "SHIPGATE_INPUT_SHA=abc": "whole id",
+	} {
+		s := f.step(input).run(t.Context())
+		if s.code != exitUsage || !s.seen.has("error title=shipgate%3A usage::") || !strings.Contains(s.out.String(), says) || !strings.Contains(s.out.String(), "Next: ") {
+			t.Errorf("%s: exit %d\n%s", input, s.code, &s.out)
+		}
+	}
+	if s := f.step("SHIPGATE_INPUT_IMAGE=a", "SHIPGATE_INPUT_PATH=b").run(t.Context()); s.code != exitUsage {
+		t.Errorf("image and path: exit %d", s.code)
+	}
+	if len(f.tokens) != 0 {
+		t.Error("the server was asked")
+	}
+}
+
+func TestServerThatIsAway(t *testing.T) {
+	f := newFakeServer(t)
+	s := f.step("SHIPGATE_INPUT_TIMEOUT=2s")
+	f.Close()
+	if s.run(t.Context()); s.code != exitUnreachable {
+		t.Errorf("exit %d\n%s", s.code, &s.out)
+	}
+}
+
+// FuzzInjection: whatever a build, a container or the server writes, the runner takes none of it for a command.
+func FuzzInjection(f *testing.F) {
+	for _, line := range []string{"::set-output name=url::x", "::error::x", "##[error]x", "::stop-commands::x\n::add-mask::a", "\r::warning::x", "::endgroup::", "a%0A::error::b", "  ::debug::x"} {
+		f.Add(line, line)
+	}
+	f.Fuzz(func(t *testing.T, line, reason string) {
+		var out bytes.Buffer
+		dir := t.TempDir()
+		r := &run{out: newCommands(&out, func(name string) string {
+			return map[string]string{"GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary")}[name]
+		}), inputs: inputs{summary: true, failOn: verdicts, server: "http://x"}}
+		r.server = newServer(nil, r.inputs, place{}, r.out)
+		r.show(event{Kind: "build", Text: line})
+		err := r.tell(deployment{ID: 1, App: line, SHA: line, Subject: reason, Verdict: "failed", Reason: reason, Hint: line, URL: reason, Digest: line, Strategy: reason})
+		r.conclude(err)
+		seen := interpret(out.String())
+		if seen.openEnd || seen.groups != 0 {
+			t.Errorf("open end: %q", out.String())
+		}
+		for _, command := range seen.commands {
+			name, _, _ := strings.Cut(command, "::")
+			name, _, _ = strings.Cut(name, " ")
+			if !slices.Contains([]string{"stop-commands", "group", "endgroup", "error"}, name) {
+				t.Errorf("%q is a command in %q", command, out.String())
+			}
+		}
+		if errors := slices.DeleteFunc(slices.Clone(seen.commands), func(c string) bool { return !strings.HasPrefix(c, "error") }); len(errors) != 1 {
+			t.Errorf("errors %q", errors)
+		}
+		output, _ := os.ReadFile(filepath.Join(dir, "output"))
+		if got := readOutputs(t, string(output)); len(got) != 9 || got["status"] != "failed" {
+			t.Errorf("outputs %q of %q", got, output)
+		}
+	})
+}

@@ -1,0 +1,130 @@
+package action
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// inputPrefix begins the variables that action.yml gives the inputs in. A real runner gives composite actions no INPUT_*.
+const inputPrefix = "SHIPGATE_INPUT_"
+
+// inputs are what the workflow asks for.
+type inputs struct {
+	server, app, ref, sha, image, path, environment, token, audience string
+
+	wait, dryRun, summary bool
+	timeout               time.Duration
+	detach                bool     // what a cancelled workflow does with its deployment: let it go on
+	failOn                []string // verdicts that fail the step
+}
+
+// verdicts that may fail a step.
+var verdicts = []string{"failed", "errored", "superseded", "cancelled"}
+
+var commitID = regexp.MustCompile(`^[0-9a-f]{40}$`)
+
+// readInputs refuses what is unknown before anything is begun.
+func readInputs(getenv func(string) string) (in inputs, err error) {
+	get := func(name string) string {
+		return strings.TrimSpace(getenv(inputPrefix + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))))
+	}
+	in = inputs{
+		server: strings.TrimSuffix(get("server"), "/"), app: get("app"), ref: get("ref"), sha: get("sha"), image: get("image"), path: get("path"),
+		environment: get("environment"), token: get("token"), audience: get("audience"),
+	}
+	if in.wait, err = yes(get("wait"), "wait", true); err != nil {
+		return in, err
+	}
+	if in.dryRun, err = yes(get("dry-run"), "dry-run", false); err != nil {
+		return in, err
+	}
+	if in.summary, err = yes(get("summary"), "summary", true); err != nil {
+		return in, err
+	}
+	if err := in.readTimes(get("timeout"), get("on-cancel"), get("fail-on")); err != nil {
+		return in, err
+	}
+	return in, in.check(getenv)
+}
+
+func yes(text, name string, fallback bool) (bool, error) {
+	switch text {
+	case "":
+		return fallback, nil
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, usage(name+": true", "input %s is %q, and can be true or false", name, text)
+}
+
+func (in *inputs) readTimes(timeout, onCancel, failOn string) (err error) {
+	in.timeout = 30 * time.Minute
+	if timeout != "" {
+		if in.timeout, err = time.ParseDuration(timeout); err != nil || in.timeout < time.Second {
+			return usage("timeout: 30m", "input timeout is %q, and is no time such as 90s or 30m", timeout)
+		}
+	}
+	if onCancel != "" && onCancel != "cancel" && onCancel != "detach" {
+		return usage("on-cancel: cancel", "input on-cancel is %q, and can be cancel or detach", onCancel)
+	}
+	in.detach = onCancel == "detach"
+	in.failOn = verdicts
+	if failOn != "" {
+		in.failOn = strings.FieldsFunc(failOn, func(r rune) bool { return r == ',' || r == ' ' })
+	}
+	for _, verdict := range in.failOn {
+		if !slices.Contains(verdicts, verdict) && verdict != "none" {
+			return usage("fail-on: "+strings.Join(verdicts, ","), "input fail-on has %q, and knows %s and none", verdict, strings.Join(verdicts, ", "))
+		}
+	}
+	return nil
+}
+
+func (in *inputs) check(getenv func(string) string) error {
+	address, err := url.Parse(in.server)
+	switch {
+	case in.server == "":
+		return usage("server: https://deploy.example.com", "input server is missing")
+	case err != nil || address.Host == "" || (address.Scheme != "http" && address.Scheme != "https"):
+		return usage("server: https://deploy.example.com", "input server is no address: %s", in.server)
+	case in.app == "":
+		return usage("app: web", "input app is missing")
+	case in.image != "" && in.path != "":
+		return usage("leave one of them out", "inputs image and path exclude each other")
+	}
+	if in.sha == "" && in.ref == "" {
+		in.sha = getenv("GITHUB_SHA")
+	}
+	if in.sha != "" && !commitID.MatchString(in.sha) {
+		return usage("sha: ${{ github.sha }}", "input sha is not the whole id of a commit: %s", in.sha)
+	}
+	return nil
+}
+
+// place is where the step runs.
+type place struct {
+	repository, sha, run, attempt, job, page string
+}
+
+func readPlace(getenv func(string) string) place {
+	return place{
+		repository: getenv("GITHUB_REPOSITORY"), sha: getenv("GITHUB_SHA"), run: getenv("GITHUB_RUN_ID"), attempt: getenv("GITHUB_RUN_ATTEMPT"), job: getenv("GITHUB_JOB"),
+		page: getenv("GITHUB_SERVER_URL") + "/" + getenv("GITHUB_REPOSITORY") + "/actions/runs/" + getenv("GITHUB_RUN_ID"),
+	}
+}
+
+// key is the same for the same attempt of the same job, so that a step that is repeated joins its deployment.
+func (p place) key(in inputs) string {
+	if p.run == "" {
+		return "" // not in a workflow
+	}
+	sum := sha256.Sum256([]byte(strings.Join([]string{p.repository, p.run, p.attempt, p.job, in.app, in.environment, in.image, in.path}, "\x00")))
+	return "workflow-" + p.run + "-" + hex.EncodeToString(sum[:16])
+}

@@ -1,0 +1,85 @@
+package action
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// authenticate uses the token of the inputs or, without one, exchanges the job's identity for one.
+func (s *server) authenticate(ctx context.Context) error {
+	if s.inputs.token != "" {
+		s.token = s.inputs.token
+		s.out.mask(s.token)
+		return nil
+	}
+	ask, bearer := s.out.getenv("ACTIONS_ID_TOKEN_REQUEST_URL"), s.out.getenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN")
+	if ask == "" || bearer == "" {
+		return &problem{Code: "unauthorised", Message: "there is no token, and the job has no identity (pull requests from forks never get one)",
+			Hint: "add to the job: permissions: {contents: read, id-token: write}; or give the input token"}
+	}
+	s.asked = func(ctx context.Context) (string, error) { return s.exchange(ctx, ask, bearer) }
+	return s.renew(ctx)
+}
+
+// renew gets another token where that is possible: one from an identity lives shorter than some builds.
+func (s *server) renew(ctx context.Context) (err error) {
+	if s.asked == nil {
+		return &problem{Code: "unauthorised", Message: "the server does not take the token", Hint: "shipgate token create --scope deploy --app " + s.inputs.app}
+	}
+	s.token = ""
+	s.token, err = s.asked(ctx)
+	return err
+}
+
+func (s *server) exchange(ctx context.Context, ask, bearer string) (string, error) {
+	identity, err := s.identity(ctx, ask, bearer)
+	if err != nil {
+		return "", err
+	}
+	s.out.mask(identity)
+	var got struct {
+		Token string `json:"token"`
+	}
+	body := map[string]string{"token": identity, "app": s.inputs.app}
+	if err := s.call(ctx, http.MethodPost, "/api/v1/oidc/exchange", nil, body, &got); err != nil {
+		return "", err
+	}
+	s.out.mask(got.Token)
+	return got.Token, nil
+}
+
+const identityPatience = 20 * time.Second
+
+// identity asks the runner for the job's identity token, made for our server.
+// https://docs.github.com/en/actions/reference/security/oidc#methods-for-requesting-the-oidc-token
+func (s *server) identity(ctx context.Context, ask, bearer string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, identityPatience)
+	defer cancel()
+	audience := s.inputs.audience
+	if audience == "" {
+		audience = s.inputs.server
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, ask+"&audience="+url.QueryEscape(audience), nil)
+	if err != nil {
+		return "", fmt.Errorf("ask the runner for an identity: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+bearer)
+	response, err := s.http.Do(request)
+	if err != nil {
+		return "", &problem{Code: "unreachable", Message: "the runner gives no identity: it does not answer", Hint: "run the job again"}
+	}
+	defer response.Body.Close()
+	var got struct {
+		Value string `json:"value"`
+	}
+	err = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&got)
+	if err != nil || response.StatusCode != http.StatusOK || got.Value == "" {
+		return "", &problem{Code: "unreachable", Message: "the runner gives no identity: it answers " + response.Status, Hint: "run the job again"}
+	}
+	return got.Value, nil
+}

@@ -1,0 +1,162 @@
+package action
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// deployment is one as the server's API gives it.
+type deployment struct {
+	ID             int64     `json:"id"`
+	App            string    `json:"app"`
+	SHA            string    `json:"sha"`
+	Subject        string    `json:"subject"`
+	Strategy       string    `json:"strategy"`
+	StrategyReason string    `json:"strategy_reason"`
+	Verdict        string    `json:"verdict"`
+	Reason         string    `json:"reason"`
+	Hint           string    `json:"hint"`
+	Release        int64     `json:"release"`
+	Previous       int64     `json:"previous"`
+	Digest         string    `json:"digest"`
+	URL            string    `json:"url"`
+	CreatedAt      time.Time `json:"created_at"`
+	FinishedAt     time.Time `json:"finished_at"`
+}
+
+// server is the shipgate that deploys.
+type server struct {
+	http   *http.Client
+	inputs inputs
+	place  place
+	out    *commands
+	token  string
+	asked  func(ctx context.Context) (string, error) // for a new token; nil: there is only the one
+}
+
+const (
+	callPatience = 2 * time.Minute // for one call with all its repetitions; the deployment goes on without us
+	firstPause   = 200 * time.Millisecond
+	longestPause = 5 * time.Second
+)
+
+func newServer(client *http.Client, in inputs, p place, out *commands) *server {
+	if client == nil {
+		client = &http.Client{Transport: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: time.Minute, ForceAttemptHTTP2: true,
+		}}
+	}
+	return &server{http: client, inputs: in, place: p, out: out}
+}
+
+// page is where people read about a deployment.
+func (s *server) page(id int64) string {
+	return s.inputs.server + "/deployments/" + strconv.FormatInt(id, 10)
+}
+
+// call makes a request until it is answered: again after a pause when the server cannot be reached or asks for patience.
+// Every call can be repeated: a deployment by its key, and what cancels or reads by nature.
+func (s *server) call(ctx context.Context, method, path string, header http.Header, body, into any) error {
+	var content []byte
+	if body != nil {
+		var err error
+		if content, err = json.Marshal(body); err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+	}
+	limit := time.Now().Add(callPatience)
+	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+		again, err := s.callOnce(ctx, method, path, header, content, into)
+		if err == nil || !again || time.Now().After(limit) {
+			return err
+		}
+		if err := wait(ctx, pause/2+rand.N(pause/2)); err != nil {
+			return err
+		}
+	}
+}
+
+func wait(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+func (s *server) callOnce(ctx context.Context, method, path string, header http.Header, content []byte, into any) (again bool, err error) {
+	response, again, err := s.send(ctx, method, path, header, bytes.NewReader(content))
+	if err != nil {
+		return again, err
+	}
+	defer response.Body.Close()
+	if into == nil || response.StatusCode == http.StatusNoContent {
+		return false, nil
+	}
+	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
+		return true, s.unreachable(err)
+	}
+	return false, nil
+}
+
+// send gives an answer that is no refusal. Again says that the same request may fare better later.
+func (s *server) send(ctx context.Context, method, path string, header http.Header, body io.Reader) (_ *http.Response, again bool, err error) {
+	request, err := http.NewRequestWithContext(ctx, method, s.inputs.server+path, body)
+	if err != nil {
+		return nil, false, usage("server: https://deploy.example.com", "input server: %v", err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	for name := range header {
+		request.Header.Set(name, header.Get(name))
+	}
+	if s.token != "" {
+		request.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	request.Header.Set("User-Agent", "shipgate-action")
+	response, err := s.http.Do(request)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, false, context.Cause(ctx)
+		}
+		return nil, true, s.unreachable(err)
+	}
+	if response.StatusCode < 300 {
+		return response, false, nil
+	}
+	defer response.Body.Close()
+	refused := refusalOf(response)
+	return nil, response.StatusCode == http.StatusTooManyRequests || response.StatusCode == 502 || response.StatusCode == 503 || response.StatusCode == 504, refused
+}
+
+func refusalOf(response *http.Response) error {
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	refused := &problem{}
+	if err == nil && json.Unmarshal(text, refused) == nil && refused.Code != "" {
+		return refused
+	}
+	code := "errored"
+	if response.StatusCode >= 502 && response.StatusCode <= 504 {
+		code = "unreachable"
+	}
+	return &problem{Code: code, Message: fmt.Sprintf("the server answered %s: %.200s", response.Status, text), Hint: "look at the server's log"}
+}
+
+func (s *server) unreachable(err error) error {
+	var failed *url.Error
+	if errors.As(err, &failed) {
+		err = failed.Err // without the address, which is said already
+	}
+	return &problem{Code: "unreachable", Message: fmt.Sprintf("the server at %s does not answer: %v", s.inputs.server, err), Hint: "shipgate doctor, on the server's machine"}
+}
