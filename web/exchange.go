@@ -26,6 +26,7 @@ const (
 	exchangeRate   = rate.Limit(0.5)  // a second, of one address
 	exchangeBurst  = 20
 	exchangesTotal = rate.Limit(10) // a second, of all together
+	totalBurst     = 10 * exchangeBurst
 )
 
 var (
@@ -36,7 +37,7 @@ var (
 
 // limitExchanges keeps strangers from making us call issuers and write refusals at will.
 func limitExchanges() echo.MiddlewareFunc {
-	total := rate.NewLimiter(exchangesTotal, 10*exchangeBurst)
+	total := rate.NewLimiter(exchangesTotal, totalBurst)
 	each := middleware.RateLimiterWithConfig(middleware.RateLimiterConfig{
 		Store: middleware.NewRateLimiterMemoryStoreWithConfig(middleware.RateLimiterMemoryStoreConfig{
 			Rate: exchangeRate, Burst: exchangeBurst, ExpiresIn: 3 * time.Minute,

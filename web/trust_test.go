@@ -113,6 +113,19 @@ func TestExchangesAreLimited(t *testing.T) {
 	}
 }
 
+// However many addresses ask, all of them together are limited, too.
+func TestAllExchangesAreLimited(t *testing.T) {
+	l := newLab(t)
+	for n := range 2 * totalBurst {
+		request := l.request("POST", "/api/v1/oidc/exchange", `{"token":"11/x","app":"hello"}`)
+		request.Header.Set("X-Forwarded-For", fmt.Sprintf("198.51.%d.%d", n/250, n%250)) // of a proxy in front
+		if l.send(request).status == http.StatusTooManyRequests {
+			return
+		}
+	}
+	t.Error("all were answered")
+}
+
 func TestAuditOverTheAPI(t *testing.T) {
 	l := newLab(t)
 	l.createApp("hello")

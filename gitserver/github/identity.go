@@ -23,7 +23,7 @@ import (
 type IdentityOptions struct {
 	Issuers  []string      // empty: github.com's
 	Audience func() string // the address of this server, which tokens have to be made for
-	KeysFile string        // a JWKS file with the keys of all issuers, where they cannot be asked; may be empty
+	KeysFile string        // a JWKS file with the keys of the one issuer, where it cannot be asked; may be empty
 	Client   *http.Client  // to ask issuers with; nil: one of ours
 }
 
@@ -54,6 +54,10 @@ func NewIdentities(options IdentityOptions) (*Identities, error) {
 	i := &Identities{options: options, now: time.Now, keys: map[string]oidc.KeySet{}}
 	if options.KeysFile == "" {
 		return i, nil
+	}
+	if len(options.Issuers) > 1 { // either could speak for the other
+		return nil, store.Problemf(store.CodeUsage, "a file of keys is for one issuer, and %d are trusted", len(options.Issuers)).
+			WithHint("shipgate serve --oidc-issuer ISSUER --oidc-jwks FILE")
 	}
 	content, err := os.ReadFile(options.KeysFile)
 	if err != nil {

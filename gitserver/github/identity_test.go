@@ -219,6 +219,9 @@ func TestIdentityWithPinnedKeys(t *testing.T) {
 			t.Errorf("%q: %v", content, err)
 		}
 	}
+	if _, err := NewIdentities(IdentityOptions{KeysFile: file, Issuers: []string{i.url, "https://other.example.com"}}); store.CodeOf(err) != store.CodeUsage {
+		t.Errorf("one file for two issuers: %v", err)
+	}
 	if _, err := NewIdentities(IdentityOptions{KeysFile: file + ".missing"}); err == nil {
 		t.Error("a missing file was taken")
 	}
