@@ -52,6 +52,37 @@ func TestDeploys(t *testing.T) {
 	}
 }
 
+// Nothing that others wrote is Markdown or HTML in the summary, one output, or more than one line of the log.
+func TestTextsStayTexts(t *testing.T) {
+	f := newFakeServer(t)
+	f.verdict.Verdict, f.verdict.Reason = "failed", "a | b\n| c | <img src=x> [x](y) **z**"
+	f.verdict.Strategy = "</pre>"
+	f.verdict.Digest = "x\nstatus<<end\nsucceeded\nend"
+	f.events = append(f.events, event{ID: 99, Kind: "log", Text: "one\r\ntwo </pre><script>"})
+	s := f.step().run(t.Context())
+	for _, raw := range []string{"<img", "](y)", "**", "| c |", "<script>", "\n| c"} {
+		if strings.Contains(s.summary, raw) {
+			t.Errorf("%q is in the summary:\n%s", raw, s.summary)
+		}
+	}
+	if !strings.Contains(s.out.String(), "log     one  two </pre>") || len(s.outputs) != 9 || s.outputs["image-digest"] != f.verdict.Digest {
+		t.Errorf("outputs %q\n%s", s.outputs, &s.out)
+	}
+	raw, err := os.ReadFile(s.env["GITHUB_OUTPUT"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	ends := map[string]bool{}
+	for line := range strings.SplitSeq(string(raw), "\n") {
+		if _, end, ok := strings.Cut(line, "<<end_"); ok {
+			ends[end] = true
+		}
+	}
+	if len(ends) != 9 {
+		t.Errorf("%d different ends of outputs", len(ends))
+	}
+}
+
 func TestVerdicts(t *testing.T) {
 	for _, test := range []struct {
 		verdict, failOn string
