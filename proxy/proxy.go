@@ -81,6 +81,7 @@ func Serve(ctx context.Context, opts Options) error {
 		p.Logger.Warn("tell the starter that the proxy is ready", "error", err)
 	}
 	p.Logger.Info("proxy serves", "public", p.public.Addr().String(), "routes", p.status().Routes)
+	debug.FreeOSMemory() // what starting took is not needed again
 	select {
 	case <-ctx.Done():
 		err = nil

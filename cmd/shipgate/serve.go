@@ -173,6 +173,7 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	s.warnOfPlainHTTP(listener.Addr())
 	fmt.Fprintf(c.stderr, "ready api=%s public=%s\n", address.API, address.Public)
 	notifySystemd(c.getenv, "READY=1")
+	debug.FreeOSMemory() // what starting took is not needed again
 	defer notifySystemd(c.getenv, "STOPPING=1")
 	return s.listen(ctx, listener)
 }
