@@ -54,7 +54,10 @@ func (a *attempt) useCurrentConfig(ctx context.Context) (err error) {
 		return err
 	}
 	a.masked = maskOf(a.env)
-	a.config, err = store.DecodeConfig(a.app.Source, a.app.Config)
+	if a.config, err = store.DecodeConfig(a.app.Source, a.app.Config); err != nil {
+		return err
+	}
+	a.config, err = store.WithStrategy(a.config, a.d.AskedStrategy)
 	return err
 }
 

@@ -63,6 +63,9 @@ func (a *attempt) heedRepoFile(ctx context.Context) (*store.Plan, error) {
 		return nil, err
 	}
 	config, merged, err := file.Over(a.app.Source, a.app.Config)
+	if err == nil { // the Release keeps what the file says; what was asked for is for this deployment only
+		config, err = store.WithStrategy(config, a.d.AskedStrategy)
+	}
 	if err != nil {
 		return nil, err
 	}

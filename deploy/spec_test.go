@@ -77,3 +77,36 @@ func TestReleaseCommandIsBounded(t *testing.T) {
 		t.Errorf("the command was given %s", commands.given)
 	}
 }
+
+// A strategy that was asked for with a deployment comes before those of the config and of shipgate.yaml, and holds for
+// that one only: its release goes back with what these say.
+func TestAskedStrategyIsForOneDeployment(t *testing.T) {
+	s := newServer(t)
+	s.configure(appName, `{"deploy_strategy":"blue-green","healthcheck":{"path":"/healthz"}}`)
+	ask := func(n int, strategy string) store.Deployment {
+		asked, err := s.store.Enqueue(t.Context(), store.NewDeployment{App: appName, Trigger: store.TriggerAPI, SHA: sha(n), Ref: mainBranch, Strategy: strategy})
+		s.must(err)
+		return s.wantVerdict(asked.ID, store.Succeeded, "")
+	}
+	first := ask(1, "recreate")
+	if said := strings.Join(s.lines(first.ID), "\n"); first.Strategy != store.Recreate || !strings.Contains(said, "plan recreate was asked for with this deployment") {
+		t.Errorf("strategy %s:\n%s", first.Strategy, said)
+	}
+	s.branches.files = map[string]string{sha(2): "strategy: blue-green\nport: 9000\n"}
+	if d := ask(2, "recreate"); d.Strategy != store.Recreate {
+		t.Errorf("with a shipgate.yaml: strategy %s:\n%s", d.Strategy, strings.Join(s.lines(d.ID), "\n"))
+	}
+	if d := ask(3, ""); d.Strategy != store.BlueGreen {
+		t.Errorf("the next: strategy %s", d.Strategy)
+	}
+	back, err := s.runner.Rollback(t.Context(), appName, first.ID)
+	s.must(err)
+	if d := s.wantVerdict(back.ID, store.Succeeded, ""); d.Strategy != store.BlueGreen {
+		t.Errorf("going back: strategy %s", d.Strategy)
+	}
+	s.configure(appName, `{"volumes":[{"name":"data","path":"/data"}],"healthcheck":{"path":"/healthz"}}`)
+	forced := ask(4, "blue-green")
+	if said := strings.Join(s.lines(forced.ID), "\n"); forced.Strategy != store.Recreate || !strings.Contains(said, "plan blue-green was asked for and is not possible: ") {
+		t.Errorf("strategy %s:\n%s", forced.Strategy, said)
+	}
+}

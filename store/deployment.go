@@ -51,11 +51,13 @@ type Deployment struct {
 	Pending        Verdict     `json:"-"`      // while undoing: the verdict to come
 	Reason         string      `json:"reason"` // one line; why it did not succeed
 	Hint           string      `json:"hint"`
-	Image          string      `json:"image,omitempty"` // asked for in place of the config's; source image
-	Release        int64       `json:"release"`         // 0 until built
-	Container      string      `json:"container"`       // its name, stored before it is created; empty for a site
-	Address        string      `json:"address"`         // host:port the proxy dials; empty for a site
-	PreviousLive   int64       `json:"previous"`        // the deployment that was live when this one was claimed, or 0
+	Image          string      `json:"image,omitempty"`          // asked for in place of the config's; source image
+	AskedStrategy  string      `json:"asked_strategy,omitempty"` // in place of the config's
+	StatusOnly     bool        `json:"-"`                        // the forge gets no deployment of it
+	Release        int64       `json:"release"`                  // 0 until built
+	Container      string      `json:"container"`                // its name, stored before it is created; empty for a site
+	Address        string      `json:"address"`                  // host:port the proxy dials; empty for a site
+	PreviousLive   int64       `json:"previous"`                 // the deployment that was live when this one was claimed, or 0
 	RollbackOf     int64       `json:"rollback_of,omitempty"`
 	Updates        []RefUpdate `json:"-"`
 	CancelAsked    bool        `json:"cancel_asked,omitempty"`

@@ -134,7 +134,7 @@ func announcements(tx txContext, d Deployment) ([]Post, error) {
 	if len(app.Hosts) > 0 {
 		status.Host = app.Hosts[0]
 	}
-	if !shared.GitHubDeployment {
+	if !shared.GitHubDeployment || d.StatusOnly {
 		return []Post{status}, nil
 	}
 	deployment := status

@@ -342,3 +342,11 @@ func TestAttemptsAreCounted(t *testing.T) {
 		check(t, s.BeginPost(t.Context(), post.ID))
 	}
 }
+
+// The forge has a deployment of its own already, or is not to have one.
+func TestStatusOnly(t *testing.T) {
+	s := newStore(t)
+	followingApp(t, s, "web", `"github_deployment":true`)
+	d := must[Deployment](t)(s.Enqueue(t.Context(), NewDeployment{App: "web", Trigger: TriggerAPI, SHA: anySHA, StatusOnly: true}))
+	wantTold(t, s, d.ID, "status pending")
+}

@@ -20,6 +20,8 @@ type NewDeployment struct {
 	Subject        string
 	Updates        []RefUpdate // refs that move with success
 	Image          string      // source image: in place of the config's
+	Strategy       string      // in place of the config's; empty: as that says
+	StatusOnly     bool        // the forge gets no deployment of it, whatever the config says
 	Release        int64       // a rollback starts with its Release
 	RollbackOf     int64
 	IdempotencyKey string // the same key of the same app gives the deployment that it gave before
@@ -156,10 +158,10 @@ func insertDeployment(tx txContext, app, id int64, request NewDeployment) error 
 	key := sql.NullString{String: request.IdempotencyKey, Valid: request.IdempotencyKey != ""}
 	release := sql.NullInt64{Int64: request.Release, Valid: request.Release != 0}
 	_, err = tx.exec(`INSERT INTO deployments
-		(id, app, trigger_, sha, ref, subject, image, step, release, rollback_of, updates, idempotency_key, created_at)
-		VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)`,
-		id, app, request.Trigger, request.SHA, request.Ref, request.Subject, request.Image, release, request.RollbackOf,
-		string(updates), key, stamp(time.Now()))
+		(id, app, trigger_, sha, ref, subject, image, asked_strategy, status_only, step, release, rollback_of, updates, idempotency_key,
+		created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)`,
+		id, app, request.Trigger, request.SHA, request.Ref, request.Subject, request.Image, request.Strategy, request.StatusOnly,
+		release, request.RollbackOf, string(updates), key, stamp(time.Now()))
 	if err != nil {
 		return fmt.Errorf("write deployment: %w", err)
 	}
@@ -218,10 +220,10 @@ func nextInLane(tx txContext, app int64) (id int64, err error) {
 func start(tx txContext, app, id int64) error {
 	var started sql.NullInt64
 	var source Source
-	var config string
-	err := tx.row(`SELECT d.started_at, coalesce(r.source, a.source), coalesce(r.config, a.config)
+	var config, asked string
+	err := tx.row(`SELECT d.started_at, coalesce(r.source, a.source), coalesce(r.config, a.config), d.asked_strategy
 		FROM deployments d JOIN apps a ON a.id = d.app LEFT JOIN releases r ON r.id = d.release WHERE d.id = ?`, id).
-		Scan(&started, &source, &config)
+		Scan(&started, &source, &config, &asked)
 	if err != nil {
 		return fmt.Errorf("read next deployment: %w", err)
 	}
@@ -229,6 +231,9 @@ func start(tx txContext, app, id int64) error {
 		return nil
 	}
 	decoded, err := DecodeConfig(source, []byte(config))
+	if err == nil {
+		decoded, err = WithStrategy(decoded, asked)
+	}
 	if err != nil {
 		return err
 	}
@@ -240,6 +245,9 @@ func start(tx txContext, app, id int64) error {
 		return fmt.Errorf("start deployment: %w", err)
 	}
 	events := []Event{{Kind: "plan", Text: plan.String()}}
+	if asked != "" && !plan.Forced {
+		events = append(events, Event{Kind: "plan", Text: asked + " was asked for with this deployment"})
+	}
 	if plan.Forced {
 		events = append(events, Event{Kind: "plan", Text: "blue-green was asked for and is not possible: " + plan.Reason})
 	}

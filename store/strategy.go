@@ -25,6 +25,19 @@ func (p Plan) String() string { return fmt.Sprintf("%s: %s; %s", p.Strategy, p.R
 // PlanOf decides the effective strategy of a decoded config. It is pure: same config, same plan.
 func PlanOf(config Config) Plan { return config.plan() }
 
+// WithStrategy has a config mean the strategy that a request asks for in place of its own; "" asks for none. One that the
+// source cannot have is a usage Problem.
+func WithStrategy(config Config, asked string) (Config, error) {
+	if asked == "" {
+		return config, nil
+	}
+	config.Shared().DeployStrategy = asked
+	if err := config.validate(); err != nil {
+		return nil, Problemf(CodeUsage, "the strategy of this deployment: %w", err)
+	}
+	return config, nil
+}
+
 func legalStrategy(strategy string) error {
 	switch Strategy(strategy) {
 	case "", Recreate, BlueGreen:

@@ -25,6 +25,8 @@ type Token struct {
 	CreatedAt  time.Time `json:"created_at"`
 	ExpiresAt  time.Time `json:"expires_at,omitzero"`
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
+
+	Environment string `json:"environment,omitempty"` // of the job that has it for its identity
 }
 
 var scopes = []string{"admin", "deploy", "read"}
@@ -71,15 +73,15 @@ func newSecret() string {
 func insertToken(tx txContext, token Token, secret string) (int64, error) {
 	hash := sha256.Sum256([]byte(secret))
 	expires := sql.NullInt64{Int64: stamp(token.ExpiresAt), Valid: !token.ExpiresAt.IsZero()}
-	result, err := tx.exec(`INSERT INTO tokens (name, hash, app, scope, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)`,
-		token.Name, hash[:], token.App, token.Scope, stamp(token.CreatedAt), expires)
+	result, err := tx.exec(`INSERT INTO tokens (name, hash, app, scope, environment, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		token.Name, hash[:], token.App, token.Scope, token.Environment, stamp(token.CreatedAt), expires)
 	if err != nil {
 		return 0, fmt.Errorf("write token: %w", err)
 	}
 	return result.LastInsertId()
 }
 
-const selectTokens = `SELECT id, name, app, scope, created_at, expires_at, last_used_at FROM tokens `
+const selectTokens = `SELECT id, name, app, scope, environment, created_at, expires_at, last_used_at FROM tokens `
 
 // Authenticate finds the token of a secret. Anything wrong with it is the same unauthorised Problem.
 func (s *Store) Authenticate(ctx context.Context, secret string) (Token, error) {
@@ -141,7 +143,7 @@ func (s *Store) RevokeToken(ctx context.Context, id int64) error {
 func scanToken(row scanner) (Token, error) {
 	var token Token
 	var created, expires, used sql.NullInt64
-	if err := row.Scan(&token.ID, &token.Name, &token.App, &token.Scope, &created, &expires, &used); err != nil {
+	if err := row.Scan(&token.ID, &token.Name, &token.App, &token.Scope, &token.Environment, &created, &expires, &used); err != nil {
 		return Token{}, fmt.Errorf("read token: %w", err)
 	}
 	token.CreatedAt, token.ExpiresAt, token.LastUsedAt = unstamp(created), unstamp(expires), unstamp(used)

@@ -171,6 +171,9 @@ func (s *server) planApp(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if config, err = store.WithStrategy(config, c.QueryParam("strategy")); err != nil {
+		return err
+	}
 	return c.JSON(http.StatusOK, store.PlanOf(config))
 }
 

@@ -55,6 +55,9 @@ type deploymentRequest struct {
 	SHA        string `json:"sha"`
 	Image      string `json:"image"`
 	RollbackTo *int64 `json:"rollback_to"` // 0: the version before the present one
+
+	Strategy         string `json:"strategy"`          // for this deployment only; empty: the config's
+	GitHubDeployment string `json:"github_deployment"` // auto, the default: as the config says, unless the workflow makes one; or off
 }
 
 func (r deploymentRequest) validate() error {
@@ -66,6 +69,12 @@ func (r deploymentRequest) validate() error {
 	}
 	if named > 1 {
 		return store.Problemf(store.CodeUsage, "only one of ref, sha, image and rollback_to can be deployed")
+	}
+	switch {
+	case r.RollbackTo != nil && r.Strategy != "":
+		return store.Problemf(store.CodeUsage, "a rollback has the strategy of the release that it goes back to")
+	case r.GitHubDeployment != "" && r.GitHubDeployment != "auto" && r.GitHubDeployment != "off":
+		return store.Problemf(store.CodeUsage, "github_deployment %q is unknown: use auto or off", r.GitHubDeployment)
 	}
 	if r.SHA != "" && !commitID.MatchString(r.SHA) {
 		return store.Problemf(store.CodeUsage, "sha %q is not the id of a commit", r.SHA).WithHint("shipgate deploy APP --ref BRANCH")
@@ -102,6 +111,10 @@ func (s *server) createDeployment(c echo.Context) error {
 
 func (s *server) deploy(c echo.Context, app store.App, request deploymentRequest) (store.Deployment, error) {
 	ctx, key := c.Request().Context(), c.Request().Header.Get("Idempotency-Key")
+	asked := store.NewDeployment{
+		App: app.Name, Trigger: store.TriggerAPI, IdempotencyKey: key, Strategy: request.Strategy,
+		StatusOnly: request.GitHubDeployment == "off" || c.Get(tokenKey).(store.Token).Environment != "",
+	}
 	switch {
 	case len(key) > longestKey:
 		return store.Deployment{}, store.Problemf(store.CodeUsage, "the Idempotency-Key is longer than %d bytes", longestKey)
@@ -110,21 +123,35 @@ func (s *server) deploy(c echo.Context, app store.App, request deploymentRequest
 			WithHint("shipgate rollback %s --to DEPLOYMENT", app.Name)
 	case request.RollbackTo != nil:
 		return s.Runner.Rollback(ctx, app.Name, *request.RollbackTo)
+	}
+	if err := checkStrategy(app, request.Strategy); err != nil {
+		return store.Deployment{}, err
+	}
+	switch {
 	case app.Source == store.SourceImage:
-		return s.deployImage(ctx, app, request, key)
+		return s.deployImage(ctx, app, request, asked)
 	case request.Image != "":
 		return store.Deployment{}, store.Problemf(store.CodeUsage, "%s is built from its repository, not from an image", app.Name).
 			WithHint("shipgate deploy %s --ref REF", app.Name)
 	}
-	return s.deployCommit(ctx, app, cmp.Or(request.SHA, request.Ref), key)
+	return s.deployCommit(ctx, app, cmp.Or(request.SHA, request.Ref), asked)
 }
 
 // longestKey bounds what a client can make us keep.
 const longestKey = 200
 
+// checkStrategy refuses a strategy that the app cannot have.
+func checkStrategy(app store.App, strategy string) error {
+	config, err := store.DecodeConfig(app.Source, app.Config)
+	if err == nil {
+		_, err = store.WithStrategy(config, strategy)
+	}
+	return err
+}
+
 // deployCommit deploys a commit that was pushed before. The deploy branch moves to it with the verdict, also where it is
 // there already: what runs now may move it before.
-func (s *server) deployCommit(ctx context.Context, app store.App, ref, key string) (store.Deployment, error) {
+func (s *server) deployCommit(ctx context.Context, app store.App, ref string, asked store.NewDeployment) (store.Deployment, error) {
 	sha, subject, err := s.Repositories.Resolve(ctx, app.Name, ref)
 	if err != nil {
 		return store.Deployment{}, err
@@ -133,14 +160,13 @@ func (s *server) deployCommit(ctx context.Context, app store.App, ref, key strin
 	if err != nil {
 		return store.Deployment{}, err
 	}
-	return s.Store.Enqueue(ctx, store.NewDeployment{
-		App: app.Name, Trigger: store.TriggerAPI, SHA: sha, Ref: branch, Subject: subject, IdempotencyKey: key,
-		Updates: []store.RefUpdate{{Name: branch, Old: tip, New: sha}},
-	})
+	asked.SHA, asked.Ref, asked.Subject = sha, branch, subject
+	asked.Updates = []store.RefUpdate{{Name: branch, Old: tip, New: sha}}
+	return s.Store.Enqueue(ctx, asked)
 }
 
 // deployImage deploys an image: the one that was named, or what the config's reference means now.
-func (s *server) deployImage(ctx context.Context, app store.App, request deploymentRequest, key string) (store.Deployment, error) {
+func (s *server) deployImage(ctx context.Context, app store.App, request deploymentRequest, asked store.NewDeployment) (store.Deployment, error) {
 	if request.Ref != "" || (request.SHA != "" && request.Image == "") {
 		return store.Deployment{}, store.Problemf(store.CodeUsage, "%s runs an image, not a commit", app.Name).
 			WithHint("shipgate deploy %s --image REFERENCE", app.Name)
@@ -153,9 +179,8 @@ func (s *server) deployImage(ctx context.Context, app store.App, request deploym
 	if err := store.ValidateImage(image); err != nil {
 		return store.Deployment{}, err
 	}
-	return s.Store.Enqueue(ctx, store.NewDeployment{
-		App: app.Name, Trigger: store.TriggerAPI, SHA: request.SHA, Subject: image, Image: image, IdempotencyKey: key,
-	})
+	asked.SHA, asked.Subject, asked.Image = request.SHA, image, image
+	return s.Store.Enqueue(ctx, asked)
 }
 
 func (s *server) showDeployment(c echo.Context) error {

@@ -101,7 +101,7 @@ func (s *server) router() *echo.Echo {
 	router.HideBanner, router.HidePort = true, true
 	router.IPExtractor = echo.ExtractIPFromXFFHeader() // believed of proxies on private addresses only
 	router.HTTPErrorHandler = s.answerError
-	router.Use(middleware.Recover(), unless(sameOrigin, webhookPath), unless(middleware.BodyLimit(maxBody), webhookPath, uploadPath))
+	router.Use(middleware.Recover(), sayProtocol, unless(sameOrigin, webhookPath), unless(middleware.BodyLimit(maxBody), webhookPath, uploadPath))
 	router.POST(webhookPath, echo.WrapHandler(s.GitHub))
 	router.GET("/healthz", s.alive)
 	router.GET("/readyz", s.ready)
@@ -111,6 +111,16 @@ func (s *server) router() *echo.Echo {
 	s.routeAPI(router.Group("/api/v1"))
 	s.routePages(router)
 	return router
+}
+
+// protocol is the major version of the API, which clients compare with theirs.
+const protocol = "1"
+
+func sayProtocol(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		c.Response().Header().Set("Shipgate-Protocol", protocol)
+		return next(c)
+	}
 }
 
 const webhookPath = "/webhooks/github"

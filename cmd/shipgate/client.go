@@ -159,9 +159,10 @@ func problemOf(response *http.Response) error {
 // shownDeployment is a deployment as the API shows it.
 type shownDeployment struct {
 	store.Deployment
-	URL    string        `json:"url"`
-	Digest string        `json:"digest,omitempty"`
-	Events []store.Event `json:"events,omitempty"`
+	URL         string        `json:"url"`
+	LogURL      string        `json:"log_url,omitempty"`
+	ImageDigest string        `json:"image_digest,omitempty"`
+	Events      []store.Event `json:"events,omitempty"`
 }
 
 // follow reads a deployment's events as they come until its verdict. A stream that breaks is taken up where it was.

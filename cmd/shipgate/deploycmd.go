@@ -17,11 +17,13 @@ import (
 )
 
 func (c *cli) planCommand() *cobra.Command {
-	return &cobra.Command{
+	var strategy string
+	command := &cobra.Command{
 		Use: "plan APP", Short: "Which strategy will run, why, and the gap to expect", Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			var plan store.Plan
-			if err := c.get(command.Context(), "/api/v1/apps/"+url.PathEscape(args[0])+"/plan", &plan); err != nil {
+			path := "/api/v1/apps/" + url.PathEscape(args[0]) + "/plan?strategy=" + url.QueryEscape(strategy)
+			if err := c.get(command.Context(), path, &plan); err != nil {
 				return err
 			}
 			return c.print(plan, func(w io.Writer) {
@@ -32,10 +34,12 @@ func (c *cli) planCommand() *cobra.Command {
 			})
 		},
 	}
+	command.Flags().StringVar(&strategy, "strategy", "", "as if this one were asked for with the deployment: recreate or blue-green")
+	return command
 }
 
 func (c *cli) deployCommand() *cobra.Command {
-	var ref, image string
+	var ref, image, strategy string
 	var detach bool
 	command := &cobra.Command{
 		Use: "deploy APP", Short: "Deploy a commit that was pushed before, or an image", Args: cobra.ExactArgs(1),
@@ -47,11 +51,15 @@ func (c *cli) deployCommand() *cobra.Command {
 			if image != "" {
 				body = map[string]any{"image": image}
 			}
+			if strategy != "" {
+				body["strategy"] = strategy
+			}
 			return c.deploy(command.Context(), args[0], body, detach)
 		},
 	}
 	command.Flags().StringVar(&ref, "ref", "", "branch, tag or commit (default: the deploy branch)")
 	command.Flags().StringVar(&image, "image", "", "image, for apps with --source image")
+	command.Flags().StringVar(&strategy, "strategy", "", "recreate or blue-green, for this deployment only")
 	command.Flags().BoolVar(&detach, "no-wait", false, "print the number and return at once")
 	return command
 }
@@ -170,8 +178,8 @@ func describe(w io.Writer, d shownDeployment) {
 		{"strategy", fmt.Sprintf("%s: %s", d.Strategy, d.StrategyReason)},
 		{"verdict", standing(d.Deployment)},
 	}
-	if d.Digest != "" {
-		rows = append(rows, []string{"digest", d.Digest})
+	if d.ImageDigest != "" {
+		rows = append(rows, []string{"digest", d.ImageDigest})
 	}
 	if d.Reason != "" {
 		rows = append(rows, []string{"reason", d.Reason})
