@@ -217,6 +217,8 @@ func (r *repository) lookUp(ref string) (plumbing.Hash, error) {
 	switch {
 	case err != nil:
 		return plumbing.ZeroHash, err
+	case len(ids) == 0 && len(ref) == 40:
+		return plumbing.ZeroHash, unknown.WithHint("push it first; or, to have it fetched from GitHub: shipgate app update %s --repo OWNER/NAME", r.app)
 	case len(ids) == 0:
 		return plumbing.ZeroHash, unknown
 	case len(ids) > 1:

@@ -30,6 +30,7 @@ type SharedConfig struct {
 	DeployStrategy string `json:"deploy_strategy,omitempty"`
 	OnPush         string `json:"on_push,omitempty"` // "" queue behind a running build, "cancel" it
 
+	Manual           bool     `json:"manual,omitempty"`            // pushes to the forge deploy nothing: a workflow or a person asks for it
 	Paths            []string `json:"paths,omitempty"`             // globs; a push from the forge deploys only when it changes a file that they match
 	PublicLogs       bool     `json:"public_logs,omitempty"`       // who follows the link of a commit status may read the page
 	GitHubDeployment bool     `json:"github_deployment,omitempty"` // also make a GitHub Deployment

@@ -12,7 +12,7 @@ import (
 var sources = []Source{SourceDockerfile, SourceStatic, SourceImage, SourceCompose}
 
 func TestConfigsThatAreTaken(t *testing.T) {
-	shared := `"repo_owner":"octo-org","repo_name":"hello.js","branch":"main","on_push":"cancel","paths":["web/**","!web/docs/**","*.{js,ts}"],"public_logs":true,"github_deployment":true,"environment":"staging, EU","port":65535,
+	shared := `"repo_owner":"octo-org","repo_name":"hello.js","branch":"main","on_push":"cancel","manual":true,"paths":["web/**","!web/docs/**","*.{js,ts}"],"public_logs":true,"github_deployment":true,"environment":"staging, EU","port":65535,
 		"healthcheck":{"path":"/healthz?full=1","status":204,"successes":3,"timeout":"1m","host":"example.com"},
 		"liveness":"3s","drain":"1h","hold":"5s","stop_grace":"500ms"`
 	container := `"volumes":[{"name":"data.v-1_a","path":"/var/lib/data"}],"resources":{"memory":"512m","cpus":0.5,"pids":100},"stop_signal":"SIGINT","replicas":1,"rollback":{"warm":"10m"}`

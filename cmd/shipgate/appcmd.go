@@ -27,13 +27,16 @@ type shownApp struct {
 	CreatedAt time.Time       `json:"created_at"`
 }
 
-// repository is the one that the app follows, or "".
-func (a shownApp) repository() string {
+// follows says what the app's repository is to it; "" without one.
+func (a shownApp) follows() string {
 	var config store.SharedConfig
-	if json.Unmarshal(a.Config, &config) != nil || config.RepoOwner == "" {
+	switch {
+	case json.Unmarshal(a.Config, &config) != nil || config.RepoOwner == "":
 		return ""
+	case config.Manual:
+		return fmt.Sprintf("It follows %s/%s, and is deployed by a workflow or by\n  shipgate deploy %s\n", config.RepoOwner, config.RepoName, a.Name)
 	}
-	return config.RepoOwner + "/" + config.RepoName
+	return fmt.Sprintf("It follows %s/%s: the next push there deploys. What is there now is deployed by\n  shipgate deploy %s\n", config.RepoOwner, config.RepoName, a.Name)
 }
 
 func (c *cli) appCommand() *cobra.Command {
@@ -134,8 +137,8 @@ func (c *cli) createApp(command *cobra.Command, body map[string]any, why string,
 			fmt.Fprintf(w, "\nIt is deployed by\n  shipgate deploy %s\n", app.Name)
 			return
 		}
-		if repository := app.repository(); repository != "" {
-			fmt.Fprintf(w, "\nIt follows %s: the next push there deploys. What is there now is deployed by\n  shipgate deploy %s\n", repository, app.Name)
+		if follows := app.follows(); follows != "" {
+			fmt.Fprintf(w, "\n%s", follows)
 		}
 		if remote != "" {
 			fmt.Fprintf(w, "\nIn your repository:\n  git remote add shipgate %s\n  git push shipgate main\n", remote)

@@ -18,7 +18,7 @@ type appFlags struct {
 	hosts, volumes, buildArgs, paths                                 []string
 	strategy, repo, branch, publishDir, health, memory, file, target string
 	context, dockerfile, environment                                 string
-	publicLogs, githubDeployment                                     bool
+	publicLogs, githubDeployment, manual                             bool
 	port                                                             int
 	healthTimeout                                                    time.Duration
 	cpus                                                             float64
@@ -34,6 +34,7 @@ func (f *appFlags) add(command *cobra.Command) {
 	flags.DurationVar(&f.healthTimeout, "health-timeout", 0, "how long it may take to be healthy (default 30s)")
 	flags.StringVar(&f.repo, "repo", "", "OWNER/NAME on GitHub")
 	flags.StringSliceVar(&f.paths, "paths", nil, "of the repository, such as 'web/**': only a push to GitHub that changes one deploys")
+	flags.BoolVar(&f.manual, "manual", false, "a push to GitHub deploys nothing; a workflow or shipgate deploy does")
 	flags.BoolVar(&f.publicLogs, "public-logs", false, "who sees the commit status at GitHub may read the deployment's page")
 	flags.BoolVar(&f.githubDeployment, "github-deployment", false, "also make GitHub Deployments")
 	flags.StringVar(&f.environment, "environment", "", "of the GitHub Deployments (default production)")
@@ -61,7 +62,7 @@ func (f *appFlags) config(command *cobra.Command, stdin io.Reader) (map[string]a
 	for name, value := range map[string]any{
 		"deploy_strategy": f.strategy, "port": f.port, "branch": f.branch, "publish_dir": f.publishDir,
 		"context": f.context, "dockerfile": f.dockerfile, "target": f.target, "paths": f.paths, "public_logs": f.publicLogs,
-		"github_deployment": f.githubDeployment, "environment": f.environment,
+		"github_deployment": f.githubDeployment, "environment": f.environment, "manual": f.manual,
 	} {
 		flag := strings.ReplaceAll(strings.TrimPrefix(name, "deploy_"), "_", "-")
 		if command.Flags().Changed(flag) {

@@ -80,8 +80,9 @@ func TestGitHubShowAndDeliveries(t *testing.T) {
 func TestFlagsOfAFollowedRepository(t *testing.T) {
 	d := newDesk(t)
 	for flags, want := range map[string]string{
-		"--paths web/**,shared/** --public-logs":           `"paths":["web/**","shared/**"],"public_logs":true`,
-		"--github-deployment --environment staging":        `"github_deployment":true,"environment":"staging"`,
+		"--paths web/**,shared/** --public-logs":    `"paths":["web/**","shared/**"],"public_logs":true`,
+		"--github-deployment --environment staging": `"github_deployment":true,"environment":"staging"`,
+		"--manual": `"manual":true`,
 		"--paths web/** --paths !web/docs/** --branch dev": `"branch":"dev","paths":["web/**","!web/docs/**"]`,
 	} {
 		got := d.must(append([]string{"app", "create", "hello", "--repo", "octo/mono"}, strings.Fields(flags)...)...)

@@ -148,6 +148,9 @@ func (g *GitHub) take(ctx context.Context, app store.App, a arrival, tip string)
 	if err != nil {
 		return "", err
 	}
+	if config.Shared().Manual {
+		return fmt.Sprintf("nothing deploys it by itself; a workflow or shipgate deploy %s does", app.Name), nil
+	}
 	paths := config.Shared().Paths
 	fetched := false
 	if !a.hasMessage || (len(paths) > 0 && skipMarker(a.message) == "") {

@@ -65,6 +65,19 @@ func TestWhatPathsAreComparedWith(t *testing.T) {
 	}
 }
 
+// An app that a workflow deploys follows its repository for the commits and the statuses only.
+func TestManualAppsAreNotDeployedByPushes(t *testing.T) {
+	d := newDepot(t)
+	d.app("web", `"manual":true`)
+	d.app("api")
+	d.start()
+	d.wants("outcome", d.outcome("push", pushed(mainRef, shaA, shaB, 100, "b")),
+		"api: deployment 1; web: nothing deploys it by itself; a workflow or shipgate deploy web does")
+	if d.forge.here["web"+shaB] {
+		t.Error("it was fetched all the same")
+	}
+}
+
 func TestACommitThatCannotBeFetchedIsDeployed(t *testing.T) {
 	d := newDepot(t)
 	d.app("web", `"paths":["web/**"]`)
