@@ -34,8 +34,7 @@ type run struct {
 	out    *commands
 	server *server
 	asked  map[string]any // of the server; nil: nothing yet
-	steps  []stepTime
-	tail   []string // the last lines, for the summary
+	tail   []string       // the last lines, for the summary
 }
 
 // Run does what the inputs in the environment ask for and gives the exit code. A ctx that ends, as by a signal, cancels the
@@ -74,7 +73,7 @@ func (r *run) work(interrupted context.Context) error {
 		return r.interrupted(interrupted, d)
 	case err != nil && errors.Is(context.Cause(ctx), errTimeout):
 		return &problem{Code: "unreachable", Message: fmt.Sprintf("there is no verdict after %s; what was begun goes on", r.inputs.timeout),
-			Hint: "look at " + r.server.page(d.ID) + ", or give the input timeout more"}
+			Hint: "look at " + r.server.page(d) + ", or give the input timeout more"}
 	case err != nil || r.inputs.dryRun:
 		return err
 	}
@@ -87,7 +86,7 @@ func (r *run) deploy(ctx context.Context) (deployment, error) {
 	if err != nil {
 		return d, err
 	}
-	r.out.notice("Deployment", fmt.Sprintf("%s is deployed as %d: %s", d.App, d.ID, r.server.page(d.ID)))
+	r.out.notice("Deployment", fmt.Sprintf("%s is deployed as %d: %s", d.App, d.ID, r.server.page(d)))
 	if !r.inputs.wait {
 		return d, nil
 	}

@@ -24,7 +24,7 @@ func TestDeploys(t *testing.T) {
 	if s.code != 0 || s.seen.groups != 0 {
 		t.Fatalf("exit %d, %d groups open\n%s", s.code, s.seen.groups, &s.out)
 	}
-	want := map[string]string{"url": "https://web.example.com", "deployment-id": "42", "status": "succeeded", "release": "7", "image-digest": "", "previous-release": "41",
+	want := map[string]string{"url": "https://web.example.com", "deployment-id": "42", "status": "succeeded", "release": "7", "image-digest": "sha256:1c", "previous-release": "6",
 		"log-url": f.URL + "/deployments/42", "duration-ms": "6500", "cutover-ms": "1500"}
 	for name, value := range want {
 		if s.outputs[name] != value {
@@ -34,7 +34,7 @@ func TestDeploys(t *testing.T) {
 	if len(s.outputs) != len(want) {
 		t.Errorf("outputs %v", s.outputs)
 	}
-	for _, text := range []string{"### web: succeeded", "aaaaaaa Add search", "blue-green: health check", "41 → 42", "cutover", "█"} {
+	for _, text := range []string{"### web: succeeded", "aaaaaaa Add search", "blue-green: health check", "41 → 42", "route    ", "1.50 s", "█"} {
 		if !strings.Contains(s.summary, text) {
 			t.Errorf("%q is not in the summary:\n%s", text, s.summary)
 		}
@@ -57,7 +57,7 @@ func TestTextsStayTexts(t *testing.T) {
 	f := newFakeServer(t)
 	f.verdict.Verdict, f.verdict.Reason = "failed", "a | b\n| c | <img src=x> [x](y) **z**"
 	f.verdict.Strategy = "</pre>"
-	f.verdict.Digest = "x\nstatus<<end\nsucceeded\nend"
+	f.verdict.ImageDigest = "x\nstatus<<end\nsucceeded\nend"
 	f.events = append(f.events, event{ID: 99, Kind: "log", Text: "one\r\ntwo </pre><script>"})
 	s := f.step().run(t.Context())
 	for _, raw := range []string{"<img", "](y)", "**", "| c |", "<script>", "\n| c"} {
@@ -65,7 +65,7 @@ func TestTextsStayTexts(t *testing.T) {
 			t.Errorf("%q is in the summary:\n%s", raw, s.summary)
 		}
 	}
-	if !strings.Contains(s.out.String(), "log     one  two </pre>") || len(s.outputs) != 9 || s.outputs["image-digest"] != f.verdict.Digest {
+	if !strings.Contains(s.out.String(), "log     one  two </pre>") || len(s.outputs) != 9 || s.outputs["image-digest"] != f.verdict.ImageDigest {
 		t.Errorf("outputs %q\n%s", s.outputs, &s.out)
 	}
 	raw, err := os.ReadFile(s.env["GITHUB_OUTPUT"])
@@ -244,9 +244,84 @@ func TestOtherModes(t *testing.T) {
 		t.Errorf("no wait: exit %d, %v", s.code, s.outputs)
 	}
 	f.step("SHIPGATE_INPUT_IMAGE=ghcr.io/acme/web:1", "SHIPGATE_INPUT_SUMMARY=false").run(t.Context())
-	f.step("SHIPGATE_INPUT_REF=v1", "GITHUB_JOB=other").run(t.Context())
+	f.step("SHIPGATE_INPUT_REF=v1").run(t.Context())
 	if last := f.asked[len(f.asked)-2:]; last[0]["image"] != "ghcr.io/acme/web:1" || last[1]["ref"] != "v1" || last[1]["sha"] != nil {
 		t.Errorf("asked for %v", last)
+	}
+	if s := f.step("SHIPGATE_INPUT_DRY_RUN=true", "SHIPGATE_INPUT_STRATEGY=blue-green").run(t.Context()); !strings.Contains(s.out.String(), "web would be deployed blue-green") {
+		t.Errorf("dry run of a strategy: exit %d\n%s", s.code, &s.out)
+	}
+}
+
+// What a workflow wants of its deployment is asked for, and nothing that it does not say.
+func TestWishes(t *testing.T) {
+	f := newFakeServer(t)
+	for _, test := range []struct {
+		inputs               []string
+		strategy, deployment any
+	}{
+		{nil, nil, nil},
+		{[]string{"SHIPGATE_INPUT_STRATEGY=recreate"}, "recreate", nil},
+		{[]string{"SHIPGATE_INPUT_GITHUB_DEPLOYMENT=auto"}, nil, nil},
+		{[]string{"SHIPGATE_INPUT_GITHUB_DEPLOYMENT=off"}, nil, "off"},
+		{[]string{"SHIPGATE_INPUT_ENVIRONMENT=production"}, nil, "off"}, // GitHub makes one for the job
+	} {
+		f.step(append(test.inputs, "GITHUB_RUN_ID="+fmt.Sprint(100+len(f.asked)))...).run(t.Context())
+		if last := f.asked[len(f.asked)-1]; last["strategy"] != test.strategy || last["github_deployment"] != test.deployment {
+			t.Errorf("%v asks for %v", test.inputs, last)
+		}
+	}
+}
+
+// Steps of one job that differ in what they deploy are not one.
+func TestWhatMakesADeploymentTheSame(t *testing.T) {
+	f := newFakeServer(t)
+	for n, input := range []string{"", "SHIPGATE_INPUT_REF=v1", "SHIPGATE_INPUT_REF=v2", "SHIPGATE_INPUT_IMAGE=a", "SHIPGATE_INPUT_ENVIRONMENT=staging",
+		"SHIPGATE_INPUT_STRATEGY=recreate", "SHIPGATE_INPUT_SHA=" + strings.Repeat("c", 40), "GITHUB_RUN_ID=8", "GITHUB_RUN_ATTEMPT=2", "GITHUB_JOB=other", "GITHUB_REPOSITORY=acme/api"} {
+		for range 2 {
+			f.step(input).run(t.Context())
+		}
+		if len(f.asked) != n+1 {
+			t.Fatalf("with %q there are %d deployments", input, len(f.asked))
+		}
+	}
+}
+
+func TestServersThatAreNotOurs(t *testing.T) {
+	for name, test := range map[string]struct {
+		protocol string
+		status   int
+		says     string
+		code     int
+	}{
+		"newer":             {"2", 202, "speaks protocol 2, and this client speaks 1", exitUsage},
+		"newer and refuses": {"2", 404, "speaks protocol 2, and this client speaks 1", exitUsage},
+		"no shipgate":       {"", 200, "is no shipgate server", exitUsage},
+		"in front of one":   {"", 403, "answered 403", exitErrored},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if test.protocol != "" {
+				w.Header().Set("Shipgate-Protocol", test.protocol)
+			}
+			w.WriteHeader(test.status)
+			_, _ = io.WriteString(w, "{}")
+		}))
+		s := newFakeServer(t).step("SHIPGATE_INPUT_SERVER=" + server.URL).run(t.Context())
+		server.Close()
+		if s.code != test.code || !strings.Contains(s.out.String(), test.says) {
+			t.Errorf("%s: exit %d\n%s", name, s.code, &s.out)
+		}
+	}
+}
+
+func TestDebugShowsRequestsWithoutSecrets(t *testing.T) {
+	f := newFakeServer(t)
+	s := f.step("RUNNER_DEBUG=1").run(t.Context())
+	if !s.seen.has("debug::POST /api/v1/apps/web/deployments: 202 Accepted after ") || strings.Count(s.out.String(), "sg_given") != 1 {
+		t.Errorf("exit %d\n%s", s.code, &s.out)
+	}
+	if s := f.step().run(t.Context()); s.seen.has("debug") {
+		t.Errorf("not asked for:\n%s", &s.out)
 	}
 }
 
@@ -296,14 +371,18 @@ func TestInputsAreRefused(t *testing.T) {
 		"SHIPGATE_INPUT_WAIT=yes": "true or false", "SHIPGATE_INPUT_DRY_RUN=1": "true or false", "SHIPGATE_INPUT_SUMMARY=no": "true or false",
 		"SHIPGATE_INPUT_TIMEOUT=soon": "no time", "SHIPGATE_INPUT_TIMEOUT=0s": "no time", "SHIPGATE_INPUT_ON_CANCEL=kill": "cancel or detach",
 		"SHIPGATE_INPUT_FAIL_ON=failed,bad": "knows failed", "SHIPGATE_INPUT_SHA=abc": "whole id",
+		"SHIPGATE_INPUT_STRATEGY=rolling": "recreate or blue-green", "SHIPGATE_INPUT_GITHUB_DEPLOYMENT=on": "auto or off",
 	} {
 		s := f.step(input).run(t.Context())
 		if s.code != exitUsage || !s.seen.has("error title=shipgate%3A usage::") || !strings.Contains(s.out.String(), says) || !strings.Contains(s.out.String(), "Next: ") {
 			t.Errorf("%s: exit %d\n%s", input, s.code, &s.out)
 		}
 	}
-	if s := f.step("SHIPGATE_INPUT_IMAGE=a", "SHIPGATE_INPUT_PATH=b").run(t.Context()); s.code != exitUsage {
-		t.Errorf("image and path: exit %d", s.code)
+	sha := "SHIPGATE_INPUT_SHA=" + strings.Repeat("a", 40)
+	for _, both := range [][]string{{"SHIPGATE_INPUT_IMAGE=a", "SHIPGATE_INPUT_PATH=b"}, {"SHIPGATE_INPUT_REF=main", sha}, {"SHIPGATE_INPUT_PATH=a", sha}, {"SHIPGATE_INPUT_PATH=a", "SHIPGATE_INPUT_REF=main"}} {
+		if s := f.step(both...).run(t.Context()); s.code != exitUsage {
+			t.Errorf("%v: exit %d\n%s", both, s.code, &s.out)
+		}
 	}
 	if len(f.tokens) != 0 {
 		t.Error("the server was asked")
@@ -332,7 +411,7 @@ func FuzzInjection(f *testing.F) {
 		}), inputs: inputs{summary: true, failOn: verdicts, server: "http://x"}}
 		r.server = newServer(nil, r.inputs, place{}, r.out)
 		r.show(event{Kind: "build", Text: line})
-		err := r.tell(deployment{ID: 1, App: line, SHA: line, Subject: reason, Verdict: "failed", Reason: reason, Hint: line, URL: reason, Digest: line, Strategy: reason})
+		err := r.tell(deployment{ID: 1, App: line, SHA: line, Subject: reason, Verdict: "failed", Reason: reason, Hint: line, URL: reason, ImageDigest: line, LogURL: reason, Steps: []stepTime{{line, 5}}, Strategy: reason})
 		r.conclude(err)
 		seen := interpret(out.String())
 		if seen.openEnd || seen.groups != 0 {

@@ -4,9 +4,11 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
+	"time"
 )
 
 // commands writes what the runner reads of a step's output, and keeps all else from being taken for a command.
@@ -71,6 +73,18 @@ func (c *commands) mask(secret string) {
 			c.command("add-mask", "", line)
 		}
 	}
+}
+
+// debug tells of a request where the run is debugged, without headers: they hold secrets.
+func (c *commands) debug(method, path string, response *http.Response, err error, took time.Duration) {
+	if c.getenv("RUNNER_DEBUG") != "1" {
+		return
+	}
+	answer := "no answer"
+	if err == nil {
+		answer = response.Status
+	}
+	c.command("debug", "", fmt.Sprintf("%s %s: %s after %s", method, path, answer, took.Round(time.Millisecond)))
 }
 
 // begin opens a group, in place of the one that is open.

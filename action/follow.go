@@ -21,12 +21,6 @@ type event struct {
 	Text string    `json:"text"`
 }
 
-// stepTime is when a deployment reached a step.
-type stepTime struct {
-	step string
-	at   time.Time
-}
-
 const (
 	streamPatience = time.Minute      // without a sign of life, which the server gives every 15 s
 	awayPatience   = 10 * time.Minute // for a server that cannot be reached
@@ -61,7 +55,7 @@ func (r *run) follow(ctx context.Context, d deployment) (deployment, error) {
 			}
 		}
 		if time.Since(seen) > awayPatience {
-			return d, &problem{Code: "unreachable", Message: fmt.Sprintf("deployment %d cannot be followed any more: %v", d.ID, err), Hint: "look at " + r.server.page(d.ID)}
+			return d, &problem{Code: "unreachable", Message: fmt.Sprintf("deployment %d cannot be followed any more: %v", d.ID, err), Hint: "look at " + r.server.page(d)}
 		}
 		if err := wait(ctx, pause); err != nil {
 			return d, err
@@ -145,8 +139,7 @@ var groups = map[string]string{
 // show writes one line of the history. Whoever wrote it, it is only text.
 func (r *run) show(e event) {
 	if e.Step != "" {
-		r.steps = append(r.steps, stepTime{e.Step, e.At})
-		return
+		return // the verdict comes with the times of all steps
 	}
 	if title := groups[e.Kind]; title != "" {
 		r.out.begin(title)
@@ -158,21 +151,4 @@ func (r *run) show(e event) {
 	if r.tail = append(r.tail, plain(line)); len(r.tail) > tailLines {
 		r.tail = r.tail[1:]
 	}
-}
-
-// between is the time from one step to another; 0 when it did not come to that.
-func (r *run) between(from, to string) time.Duration {
-	var begin, end time.Time
-	for _, reached := range r.steps {
-		switch reached.step {
-		case from:
-			begin = reached.at
-		case to:
-			end = reached.at
-		}
-	}
-	if begin.IsZero() || end.IsZero() {
-		return 0
-	}
-	return end.Sub(begin)
 }

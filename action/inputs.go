@@ -15,9 +15,10 @@ const inputPrefix = "SHIPGATE_INPUT_"
 
 // inputs are what the workflow asks for.
 type inputs struct {
-	server, app, ref, sha, image, path, environment, token, audience string
+	server, app, ref, sha, image, path, environment, token, audience, strategy string
 
 	wait, dryRun, summary bool
+	statusOnly            bool // the server makes no deployment at GitHub
 	timeout               time.Duration
 	detach                bool     // what a cancelled workflow does with its deployment: let it go on
 	failOn                []string // verdicts that fail the step
@@ -35,7 +36,7 @@ func readInputs(getenv func(string) string) (in inputs, err error) {
 	}
 	in = inputs{
 		server: strings.TrimSuffix(get("server"), "/"), app: get("app"), ref: get("ref"), sha: get("sha"), image: get("image"), path: get("path"),
-		environment: get("environment"), token: get("token"), audience: get("audience"),
+		environment: get("environment"), token: get("token"), audience: get("audience"), strategy: get("strategy"),
 	}
 	if in.wait, err = yes(get("wait"), "wait", true); err != nil {
 		return in, err
@@ -49,7 +50,21 @@ func readInputs(getenv func(string) string) (in inputs, err error) {
 	if err := in.readTimes(get("timeout"), get("on-cancel"), get("fail-on")); err != nil {
 		return in, err
 	}
+	if in.statusOnly, err = statusOnly(get("github-deployment"), in.environment); err != nil {
+		return in, err
+	}
 	return in, in.check(getenv)
+}
+
+// statusOnly leaves the deployment at GitHub to the runner, which makes one for each job with an environment.
+func statusOnly(text, environment string) (bool, error) {
+	switch text {
+	case "", "auto":
+		return environment != "", nil
+	case "off":
+		return true, nil
+	}
+	return false, usage("github-deployment: auto", "input github-deployment is %q, and can be auto or off", text)
 }
 
 func yes(text, name string, fallback bool) (bool, error) {
@@ -98,6 +113,12 @@ func (in *inputs) check(getenv func(string) string) error {
 		return usage("app: web", "input app is missing")
 	case in.image != "" && in.path != "":
 		return usage("leave one of them out", "inputs image and path exclude each other")
+	case in.ref != "" && in.sha != "":
+		return usage("leave one of them out", "inputs ref and sha exclude each other")
+	case in.path != "" && in.ref+in.sha != "":
+		return usage("leave path out, or ref and sha", "input path deploys the files of a directory, not a commit")
+	case in.strategy != "" && in.strategy != "recreate" && in.strategy != "blue-green":
+		return usage("strategy: blue-green", "input strategy is %q, and can be recreate or blue-green", in.strategy)
 	}
 	if in.sha == "" && in.ref == "" {
 		in.sha = getenv("GITHUB_SHA")
@@ -125,6 +146,6 @@ func (p place) key(in inputs) string {
 	if p.run == "" {
 		return "" // not in a workflow
 	}
-	sum := sha256.Sum256([]byte(strings.Join([]string{p.repository, p.run, p.attempt, p.job, in.app, in.environment, in.image, in.path}, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join([]string{p.repository, p.run, p.attempt, p.job, in.app, in.environment, in.ref, in.sha, in.image, in.path, in.strategy}, "\x00")))
 	return "workflow-" + p.run + "-" + hex.EncodeToString(sum[:16])
 }

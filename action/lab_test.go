@@ -2,6 +2,7 @@ package action
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -40,7 +41,8 @@ func newFakeServer(t *testing.T) *fakeServer {
 	t.Helper()
 	f := &fakeServer{t: t, deployments: map[string]deployment{}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	f.verdict = deployment{Verdict: "succeeded", Strategy: "blue-green", StrategyReason: "health check", Release: 7, Previous: 41, CreatedAt: at, FinishedAt: at.Add(6500 * time.Millisecond)}
+	f.verdict = deployment{Verdict: "succeeded", Strategy: "blue-green", StrategyReason: "health check", Release: 7, Previous: 41, PreviousRelease: 6, ImageDigest: "sha256:1c",
+		DurationMS: 6500, CutoverMS: 1500, Steps: []stepTime{{"wait", 3}, {"build", 6000}, {"gate", 30}, {"route", 1500}}}
 	for n, line := range []string{"plan blue-green: health check; no gap expected", "build #1 FROM scratch", "=built", "start web-42 on 10.0.0.2:8080", "=started",
 		"gate GET / → 200", "=healthy", "route web.example.com → 42", "=routed", "=live", "live https://web.example.com in 6.5 s"} {
 		kind, text, _ := strings.Cut(line, " ")
@@ -53,8 +55,8 @@ func newFakeServer(t *testing.T) *fakeServer {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /api/v1/apps/web/deployments", f.create)
 	mux.HandleFunc("POST /api/v1/apps/web/uploads", f.upload)
-	mux.HandleFunc("GET /api/v1/apps/web/plan", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, `{"strategy":"recreate","reason":"volume data is writable","gap":"requests wait"}`)
+	mux.HandleFunc("GET /api/v1/apps/web/plan", func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"strategy":"%s","reason":"volume data is writable","gap":"requests wait"}`, cmp.Or(r.URL.Query().Get("strategy"), "recreate"))
 	})
 	mux.HandleFunc("GET /api/v1/deployments/{id}/events", f.stream)
 	mux.HandleFunc("POST /api/v1/deployments/{id}/cancel", func(w http.ResponseWriter, r *http.Request) {
@@ -74,6 +76,7 @@ func newFakeServer(t *testing.T) *fakeServer {
 		fmt.Fprintf(w, `{"token":"sg_exchanged_%d","expires_at":"2026-01-01T00:00:00Z"}`, len(f.tokens))
 	})
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Shipgate-Protocol", "1")
 		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if r.URL.Path != "/api/v1/oidc/exchange" && !strings.HasPrefix(token, "sg_") || token == f.expired() && token != "" {
 			w.WriteHeader(http.StatusUnauthorized)
@@ -108,7 +111,7 @@ func (f *fakeServer) create(w http.ResponseWriter, r *http.Request) {
 		f.t.Errorf("asked for a deployment with no JSON: %v", err)
 	}
 	for name := range body {
-		if !strings.Contains("ref sha image", name) {
+		if !strings.Contains("ref sha image strategy github_deployment", name) {
 			f.t.Errorf("the API knows no %s", name)
 		}
 	}

@@ -16,22 +16,34 @@ import (
 
 // deployment is one as the server's API gives it.
 type deployment struct {
-	ID             int64     `json:"id"`
-	App            string    `json:"app"`
-	SHA            string    `json:"sha"`
-	Subject        string    `json:"subject"`
-	Strategy       string    `json:"strategy"`
-	StrategyReason string    `json:"strategy_reason"`
-	Verdict        string    `json:"verdict"`
-	Reason         string    `json:"reason"`
-	Hint           string    `json:"hint"`
-	Release        int64     `json:"release"`
-	Previous       int64     `json:"previous"`
-	Digest         string    `json:"digest"`
-	URL            string    `json:"url"`
-	CreatedAt      time.Time `json:"created_at"`
-	FinishedAt     time.Time `json:"finished_at"`
+	ID              int64      `json:"id"`
+	App             string     `json:"app"`
+	SHA             string     `json:"sha"`
+	Subject         string     `json:"subject"`
+	Strategy        string     `json:"strategy"`
+	StrategyReason  string     `json:"strategy_reason"`
+	Verdict         string     `json:"verdict"`
+	Reason          string     `json:"reason"`
+	Hint            string     `json:"hint"`
+	Release         int64      `json:"release"`
+	Previous        int64      `json:"previous"`
+	URL             string     `json:"url"`
+	LogURL          string     `json:"log_url"`
+	ImageDigest     string     `json:"image_digest"`
+	PreviousRelease int64      `json:"previous_release"`
+	DurationMS      int64      `json:"duration_ms"`
+	CutoverMS       int64      `json:"cutover_ms"`
+	Steps           []stepTime `json:"steps"`
 }
+
+// stepTime is what a deployment did, and how long that took.
+type stepTime struct {
+	Name   string `json:"name"`
+	TookMS int64  `json:"took_ms"`
+}
+
+// protocol is the major version of the API that this client speaks; a server says its own in each answer.
+const protocol = "1"
 
 // server is the shipgate that deploys.
 type server struct {
@@ -59,8 +71,11 @@ func newServer(client *http.Client, in inputs, p place, out *commands) *server {
 }
 
 // page is where people read about a deployment.
-func (s *server) page(id int64) string {
-	return s.inputs.server + "/deployments/" + strconv.FormatInt(id, 10)
+func (s *server) page(d deployment) string {
+	if d.LogURL != "" {
+		return d.LogURL
+	}
+	return s.inputs.server + "/deployments/" + strconv.FormatInt(d.ID, 10)
 }
 
 // call makes a request until it is answered: again after a pause when the server cannot be reached or asks for patience.
@@ -125,19 +140,37 @@ func (s *server) send(ctx context.Context, method, path string, header http.Head
 		request.Header.Set("Authorization", "Bearer "+s.token)
 	}
 	request.Header.Set("User-Agent", "shipgate-action")
+	began := time.Now()
 	response, err := s.http.Do(request)
+	s.out.debug(method, path, response, err, time.Since(began))
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, false, context.Cause(ctx)
 		}
 		return nil, true, s.unreachable(err)
 	}
-	if response.StatusCode < 300 {
+	mismatch := checkProtocol(s.inputs.server, response)
+	if response.StatusCode < 300 && mismatch == nil {
 		return response, false, nil
 	}
 	defer response.Body.Close()
+	if mismatch != nil {
+		return nil, false, mismatch
+	}
 	refused := refusalOf(response)
 	return nil, response.StatusCode == http.StatusTooManyRequests || response.StatusCode == 502 || response.StatusCode == 503 || response.StatusCode == 504, refused
+}
+
+// checkProtocol refuses a server that speaks another version. What stands in front of one may refuse in its place.
+func checkProtocol(address string, response *http.Response) error {
+	switch said := response.Header.Get("Shipgate-Protocol"); {
+	case said == protocol, said == "" && response.StatusCode >= 300:
+		return nil
+	case said == "":
+		return usage("server: https://deploy.example.com", "what answers at %s is no shipgate server", address)
+	default:
+		return usage("use a version of the action that is as new as the server", "the server speaks protocol %s, and this client speaks %s", said, protocol)
+	}
 }
 
 func refusalOf(response *http.Response) error {

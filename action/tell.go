@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // tell sets the outputs, writes the summary, and gives the verdict as the step's end.
@@ -28,7 +27,7 @@ func (r *run) tell(d deployment) error {
 		r.out.notice("Deployed", fmt.Sprintf("%s %s is live: %s", d.App, cut(d.SHA, 7), d.URL))
 		return nil
 	}
-	end := verdictOf(d, r.server.page(d.ID))
+	end := verdictOf(d, r.server.page(d))
 	if slices.Contains(r.inputs.failOn, d.Verdict) {
 		return end
 	}
@@ -43,18 +42,16 @@ func (r *run) outputs(d deployment) [][2]string {
 		}
 		return strconv.FormatInt(number, 10)
 	}
-	duration := ""
-	if d.Verdict != "" {
-		duration = milliseconds(d.FinishedAt.Sub(d.CreatedAt))
+	cutover := optional(d.CutoverMS)
+	if d.Verdict == "succeeded" {
+		cutover = strconv.FormatInt(d.CutoverMS, 10) // also one of less than a millisecond
 	}
 	return [][2]string{
 		{"url", d.URL}, {"deployment-id", optional(d.ID)}, {"status", cmp.Or(d.Verdict, "running")}, {"release", optional(d.Release)},
-		{"image-digest", d.Digest}, {"previous-release", optional(d.Previous)}, {"log-url", r.server.page(d.ID)},
-		{"duration-ms", duration}, {"cutover-ms", milliseconds(r.between("healthy", "live"))},
+		{"image-digest", d.ImageDigest}, {"previous-release", optional(d.PreviousRelease)}, {"log-url", r.server.page(d)},
+		{"duration-ms", optional(d.DurationMS)}, {"cutover-ms", cutover},
 	}
 }
-
-func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 func cut(text string, most int) string {
 	if runes := []rune(text); len(runes) > most {
@@ -82,7 +79,7 @@ func (r *run) summary(d deployment) string {
 	fmt.Fprintf(&text, "### %s: %s\n\n", cell(d.App), cell(verdict))
 	rows := [][2]string{
 		{"Address", d.URL}, {"Commit", strings.TrimSpace(cut(d.SHA, 7) + " " + d.Subject)}, {"Strategy", strings.TrimSpace(d.Strategy + ": " + d.StrategyReason)},
-		{"Deployment", fmt.Sprintf("%d → %d", d.Previous, d.ID)}, {"Log", r.server.page(d.ID)},
+		{"Deployment", fmt.Sprintf("%d → %d", d.Previous, d.ID)}, {"Log", r.server.page(d)},
 	}
 	if d.Reason != "" {
 		rows = append(rows, [2]string{"Reason", d.Reason})
@@ -91,7 +88,7 @@ func (r *run) summary(d deployment) string {
 	for _, row := range rows {
 		fmt.Fprintf(&text, "| %s | %s |\n", row[0], cell(row[1]))
 	}
-	if picture := r.picture(d); picture != "" {
+	if picture := picture(d.Steps); picture != "" {
 		fmt.Fprintf(&text, "\n```\n%s```\n", picture)
 	}
 	if verdict != "succeeded" && len(r.tail) > 0 {
@@ -114,29 +111,15 @@ func cell(text string) string {
 const widest = 40
 
 // picture draws how long each step took.
-func (r *run) picture(d deployment) string {
-	names := map[string]string{"built": "build", "held": "drain", "stopped": "stop", "started": "start", "healthy": "gate", "routed": "cutover", "live": "settle"}
-	last, longest := d.CreatedAt, time.Duration(0)
-	type bar struct {
-		name string
-		took time.Duration
-	}
-	var bars []bar
-	for _, reached := range r.steps {
-		if name := names[reached.step]; name != "" {
-			took := max(0, reached.at.Sub(last))
-			bars = append(bars, bar{name, took})
-			longest = max(longest, took)
-		}
-		last = reached.at
+func picture(steps []stepTime) string {
+	longest := int64(1)
+	for _, step := range steps {
+		longest = max(longest, step.TookMS)
 	}
 	var text strings.Builder
-	for _, b := range bars {
-		length := 1
-		if longest > 0 {
-			length = max(1, int(widest*b.took/longest))
-		}
-		fmt.Fprintf(&text, "%-8s %s %.2f s\n", b.name, strings.Repeat("█", length), b.took.Seconds())
+	for _, step := range steps {
+		length := max(1, widest*step.TookMS/longest)
+		fmt.Fprintf(&text, "%-8s %s %.2f s\n", plain(strings.ReplaceAll(step.Name, "`", "'")), strings.Repeat("█", int(length)), float64(step.TookMS)/1000)
 	}
 	return text.String()
 }

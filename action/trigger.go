@@ -31,6 +31,12 @@ func (r *run) trigger(ctx context.Context) (d deployment, err error) {
 	default:
 		body["ref"] = r.inputs.ref
 	}
+	if r.inputs.strategy != "" {
+		body["strategy"] = r.inputs.strategy
+	}
+	if r.inputs.statusOnly {
+		body["github_deployment"] = "off"
+	}
 	return r.post(ctx, body)
 }
 
@@ -51,7 +57,8 @@ func (r *run) showPlan(ctx context.Context) error {
 		Reason   string `json:"reason"`
 		Gap      string `json:"gap"`
 	}
-	if err := r.server.call(ctx, http.MethodGet, "/api/v1/apps/"+url.PathEscape(r.inputs.app)+"/plan", nil, nil, &plan); err != nil {
+	path := "/api/v1/apps/" + url.PathEscape(r.inputs.app) + "/plan?strategy=" + url.QueryEscape(r.inputs.strategy)
+	if err := r.server.call(ctx, http.MethodGet, path, nil, nil, &plan); err != nil {
 		return err
 	}
 	r.out.say(fmt.Sprintf("%s would be deployed %s: %s; %s", r.inputs.app, plan.Strategy, plan.Reason, plan.Gap))
@@ -76,11 +83,11 @@ func (r *run) interrupted(ctx context.Context, d deployment) error {
 		}
 	}
 	if r.inputs.detach {
-		return &problem{Code: "cancelled", Message: fmt.Sprintf("cancelled; deployment %d goes on (on-cancel: detach)", d.ID), Hint: "look at " + r.server.page(d.ID)}
+		return &problem{Code: "cancelled", Message: fmt.Sprintf("cancelled; deployment %d goes on (on-cancel: detach)", d.ID), Hint: "look at " + r.server.page(d)}
 	}
 	err := r.server.call(ctx, http.MethodPost, fmt.Sprintf("/api/v1/deployments/%d/cancel", d.ID), nil, nil, nil)
 	if err != nil {
 		return &problem{Code: "cancelled", Message: fmt.Sprintf("cancelled; deployment %d could not be cancelled: %v", d.ID, err), Hint: fmt.Sprintf("shipgate cancel %d", d.ID)}
 	}
-	return &problem{Code: "cancelled", Message: fmt.Sprintf("cancelled; the server was asked to cancel deployment %d", d.ID), Hint: "look at " + r.server.page(d.ID)}
+	return &problem{Code: "cancelled", Message: fmt.Sprintf("cancelled; the server was asked to cancel deployment %d", d.ID), Hint: "look at " + r.server.page(d)}
 }

@@ -233,9 +233,12 @@ func TestActionFile(t *testing.T) {
 	var given []string
 	for name, input := range file.Inputs {
 		variable := "SHIPGATE_INPUT_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-		if name == "binary-path" {
+		switch name { // for client.sh
+		case "binary-path":
 			variable = "SHIPGATE_BINARY"
-		} else {
+		case "version":
+			variable = "SHIPGATE_VERSION"
+		default:
 			given = append(given, name)
 		}
 		if input.Description == "" || step.Env[variable] != "${{ inputs."+name+" }}" {

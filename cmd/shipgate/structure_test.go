@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"web":                         {"store"},
 	"action":                      {},
 	"cmd/shipgate":                {"store", "gitserver", "gitserver/github", "builder", "deploy", "deploy/compose", "deploy/dockerengine", "proxy", "web", "action"},
+	"cmd/shipgate-action":         {"action"},
 	"deploy/enginetest/testapp":   {"std"},
 	"examples/hello":              {"std"},
 	"examples/load":               {"std"},
