@@ -4,6 +4,6 @@
 set -uo pipefail
 
 here=$(dirname "$0")
-for tool in deno compose; do
+for tool in deno compose act actionlint; do
 	"$here/$tool.sh" >/dev/null || echo "tools: without $tool the tests that need it are skipped" >&2
 done

@@ -85,7 +85,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Condition: func(condition string) (bool, error) {
 			switch condition {
-			case "deno", "compose":
+			case "deno", "compose", "act":
 				return hasTool(t, condition+".sh"), nil
 			}
 			return false, fmt.Errorf("unknown condition %s", condition)
@@ -110,6 +110,9 @@ func TestScripts(t *testing.T) {
 			"containers": containers,
 			"registry":   atRegistry,
 			"base":       importBase,
+			"act":        act,
+			"release":    release,
+			"issuer":     issuer,
 			"github":     atGitHub,
 		},
 	})
@@ -129,6 +132,7 @@ type scriptServer struct {
 
 	github       *githubtest.Fake
 	repositories map[string]*githubtest.Repository // by full name
+	issuer       *scriptIssuer
 }
 
 func newScriptServer(env *testscript.Env, bin string) *scriptServer {
@@ -151,6 +155,7 @@ func (s *scriptServer) serve(ts *testscript.TestScript, args []string) {
 	ts.Check(s.start(args...))
 	ts.Setenv("API", s.api)
 	ts.Setenv("PUBLIC", "http://"+s.public)
+	ts.Setenv(actEnv+"SERVER", "http://"+s.api)
 	token, err := s.token()
 	ts.Check(err)
 	ts.Setenv("TOKEN", token)
