@@ -2,8 +2,10 @@ package web
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
@@ -19,6 +21,8 @@ type Identities interface {
 	Read(token string) (store.Identity, error)
 	// Verify asks the issuer for its keys where they are not known.
 	Verify(ctx context.Context, token string) (store.Identity, error)
+	// Issuer is the one that is meant where none is named.
+	Issuer() string
 }
 
 const (
@@ -35,19 +39,25 @@ var (
 	errTooMany = store.Problemf(store.CodeUnreachable, "too many exchanges at once").WithHint("try again in a minute")
 )
 
-// limitExchanges keeps strangers from making us call issuers and write refusals at will.
-func limitExchanges() echo.MiddlewareFunc {
+// limitExchanges keeps strangers from making us call issuers and write refusals at will: the trail says once a minute that
+// there are too many.
+func (s *server) limitExchanges() echo.MiddlewareFunc {
 	total := rate.NewLimiter(exchangesTotal, totalBurst)
+	noted := rate.Sometimes{Interval: time.Minute}
+	deny := func(c echo.Context) error {
+		noted.Do(func() { s.auditRefusal(c, "", "", errTooMany) })
+		return errTooMany
+	}
 	each := middleware.RateLimiterWithConfig(middleware.RateLimiterConfig{
 		Store: middleware.NewRateLimiterMemoryStoreWithConfig(middleware.RateLimiterMemoryStoreConfig{
 			Rate: exchangeRate, Burst: exchangeBurst, ExpiresIn: 3 * time.Minute,
 		}),
-		DenyHandler: func(echo.Context, string, error) error { return errTooMany },
+		DenyHandler: func(c echo.Context, _ string, _ error) error { return deny(c) },
 	})
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return each(func(c echo.Context) error {
 			if !total.Allow() {
-				return errTooMany
+				return deny(c)
 			}
 			return next(c)
 		})
@@ -70,22 +80,29 @@ type exchangedToken struct {
 func (s *server) exchange(c echo.Context) error {
 	var request exchangeRequest
 	if err := decode(c, &request); err != nil {
+		s.auditRefusal(c, "", "", err)
 		return err
 	}
-	entry := store.AuditEntry{Action: c.Request().Method + " " + c.Path(), Remote: c.RealIP()}
 	secret, token, identity, err := s.exchangeFor(c.Request().Context(), request)
-	entry.Who = identity.Repository
 	if err != nil {
-		entry.Outcome, entry.Reason = store.AuditRefused, err.Error()
-		if _, unknown := s.Store.App(c.Request().Context(), request.App); unknown == nil {
-			entry.App = request.App
-		}
-		s.audit(c, s.Store.AuditQuietly, entry)
+		s.auditRefusal(c, identity.Repository, request.App, err)
 		return errExchange
 	}
-	entry.Outcome, entry.App, entry.Token = store.AuditDone, token.App, token.ID
-	s.audit(c, s.Store.Audit, entry)
+	s.audit(c, s.Store.Audit, store.AuditEntry{
+		Action: c.Request().Method + " " + c.Path(), Remote: c.RealIP(), Who: identity.Repository,
+		Outcome: store.AuditDone, App: token.App, Token: token.ID,
+	})
 	return c.JSON(http.StatusOK, exchangedToken{Token: secret, ExpiresAt: token.ExpiresAt})
+}
+
+// auditRefusal names the app only where there is one: what strangers make up stays out of the trail.
+func (s *server) auditRefusal(c echo.Context, who, app string, err error) {
+	if _, unknown := s.Store.App(c.Request().Context(), app); unknown != nil {
+		app = ""
+	}
+	s.audit(c, s.Store.AuditQuietly, store.AuditEntry{
+		Action: c.Request().Method + " " + c.Path(), Remote: c.RealIP(), Who: who, App: app, Outcome: store.AuditRefused, Reason: err.Error(),
+	})
 }
 
 // exchangeFor looks first whether the claims fit, then whether they are genuine, and then takes the token for good.
@@ -108,18 +125,25 @@ func (s *server) exchangeFor(ctx context.Context, request exchangeRequest) (secr
 	}
 	secret, token, fresh, err := s.Store.Exchange(ctx, identity, request.App, exchangedLives)
 	if err == nil && !fresh {
-		err = fmt.Errorf("the token was exchanged before")
+		err = errors.New("the token was exchanged before")
 	}
 	return secret, token, identity, err
 }
 
-// fitting wants one of the rules to allow the identity, and says why the last of them does not.
+// fitting wants one of the rules to allow the identity, and says why each of them does not.
 func fitting(rules []store.Trust, identity store.Identity) error {
-	reason := "nobody is trusted to deploy the app"
+	reasons := []string{}
 	for _, rule := range rules {
-		if reason = rule.Allows(identity); reason == "" {
+		reason := rule.Allows(identity)
+		if reason == "" {
 			return nil
 		}
+		if !slices.Contains(reasons, reason) {
+			reasons = append(reasons, reason)
+		}
 	}
-	return fmt.Errorf("%s", reason)
+	if len(reasons) == 0 {
+		return errors.New("nobody is trusted to deploy the app")
+	}
+	return errors.New(strings.Join(reasons, "; "))
 }

@@ -411,6 +411,8 @@ func (*fakeIdentities) Read(token string) (store.Identity, error) {
 	}, nil
 }
 
+func (i *fakeIdentities) Issuer() string { return store.GitHubIssuer }
+
 func (i *fakeIdentities) Verify(_ context.Context, token string) (store.Identity, error) {
 	i.verified.Add(1)
 	if strings.HasSuffix(token, "forged") {

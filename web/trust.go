@@ -1,6 +1,8 @@
 package web
 
 import (
+	"cmp"
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -46,20 +48,39 @@ func (s *server) addTrust(c echo.Context) error {
 	if !ok || owner == "" || name == "" || strings.Contains(name, "/") {
 		return store.Problemf(store.CodeUsage, "repository %q is not OWNER/NAME", request.Repository)
 	}
-	if request.RepositoryID == "" && request.OwnerID == "" {
-		var err error
-		if request.RepositoryID, request.OwnerID, err = s.GitHub.RepositoryIDs(c.Request().Context(), owner, name); err != nil {
-			return err
-		}
+	if err := s.fillNumbers(c.Request().Context(), &request, owner, name); err != nil {
+		return err
 	}
 	rule, err := s.Store.AddTrust(c.Request().Context(), store.Trust{
-		App: c.Param("app"), Issuer: request.Issuer, Repository: request.Repository, RepositoryID: request.RepositoryID, OwnerID: request.OwnerID,
+		App: c.Param("app"), Issuer: cmp.Or(request.Issuer, s.Identities.Issuer()), Repository: request.Repository, RepositoryID: request.RepositoryID, OwnerID: request.OwnerID,
 		Ref: request.Ref, Environment: request.Environment, Events: request.Events, Workflow: request.Workflow,
 	})
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusCreated, rule)
+}
+
+// fillNumbers asks the forge for the numbers that were not given.
+func (s *server) fillNumbers(ctx context.Context, request *trustRequest, owner, name string) error {
+	if request.RepositoryID != "" && request.OwnerID != "" {
+		return nil
+	}
+	repositoryID, ownerID, err := s.GitHub.RepositoryIDs(ctx, owner, name)
+	if err != nil {
+		return err
+	}
+	for _, number := range []struct {
+		what  string
+		given *string
+		known string
+	}{{"repository", &request.RepositoryID, repositoryID}, {"owner", &request.OwnerID, ownerID}} {
+		if *number.given != "" && *number.given != number.known {
+			return store.Problemf(store.CodeUsage, "the %s of %s/%s has the number %s, not %s", number.what, owner, name, number.known, *number.given)
+		}
+		*number.given = number.known
+	}
+	return nil
 }
 
 func (s *server) removeTrust(c echo.Context) error {

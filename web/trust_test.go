@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -91,6 +92,36 @@ func TestExchange(t *testing.T) {
 		t.Errorf("answers differ: %v", answers)
 	}
 	l.ask("POST", "/api/v1/oidc/exchange", `{"token":7}`).must(t, 400)
+	if !slices.ContainsFunc(l.entries(""), func(e store.AuditEntry) bool { return strings.HasPrefix(e.Reason, "the request cannot be read") }) {
+		t.Error("what cannot be read is not in the trail")
+	}
+	l.ask("POST", "/api/v1/apps/hello/trust", `{"repository":"acme/api","repository_id":"5","repository_owner_id":"6","ref":"refs/heads/main"}`).must(t, 201)
+	l.ask("POST", "/api/v1/apps/hello/trust", `{"repository":"acme/web","repository_id":"12","repository_owner_id":"22","ref":"refs/tags/v*"}`).must(t, 201)
+	l.ask("POST", "/api/v1/oidc/exchange", `{"token":"12/four","app":"hello"}`).must(t, 401)
+	if reason := "another repository: acme/web; another ref: refs/heads/main"; !contains(l.entries(""), reason, "hello") {
+		t.Errorf("%q is not in the trail: %+v", reason, l.entries(""))
+	}
+}
+
+// Numbers that are given have to be those of the repository, and those that are not are asked for.
+func TestNumbersOfATrust(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	for body, status := range map[string]int{
+		`{"repository":"acme/web","ref":"refs/heads/main","repository_id":"11"}`:       201,
+		`{"repository":"acme/web","ref":"refs/heads/main","repository_owner_id":"22"}`: 201,
+		`{"repository":"acme/web","ref":"refs/heads/main","repository_id":"12"}`:       400,
+		`{"repository":"acme/web","ref":"refs/heads/main","repository_owner_id":"11"}`: 400,
+	} {
+		var rule store.Trust
+		got := l.ask("POST", "/api/v1/apps/hello/trust", body).must(t, status)
+		if status != 201 {
+			continue
+		}
+		if got.into(t, &rule); rule.RepositoryID != "11" || rule.OwnerID != "22" {
+			t.Errorf("%s gives %+v", body, rule)
+		}
+	}
 }
 
 func contains(entries []store.AuditEntry, reason, app string) bool {
@@ -110,6 +141,15 @@ func TestExchangesAreLimited(t *testing.T) {
 	}
 	if last.status != http.StatusTooManyRequests || last.header.Get("Retry-After") == "" {
 		t.Errorf("the last answer is %d %s", last.status, last.body)
+	}
+	tooMany := 0
+	for _, entry := range l.entries("") {
+		if entry.Reason == "too many exchanges at once" && entry.Outcome == store.AuditRefused {
+			tooMany++
+		}
+	}
+	if tooMany != 1 {
+		t.Errorf("the trail says %d times that there are too many", tooMany)
 	}
 }
 

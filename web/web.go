@@ -170,7 +170,7 @@ func (s *server) routeAPI(api *echo.Group) {
 	api.GET("/apps/:app/trust", s.listTrust, s.allow("admin"))
 	api.POST("/apps/:app/trust", s.addTrust, s.allow("admin"))
 	api.DELETE("/apps/:app/trust/:trust", s.removeTrust, s.allow("admin"))
-	api.POST("/oidc/exchange", s.exchange, limitExchanges())
+	api.POST("/oidc/exchange", s.exchange, s.limitExchanges())
 	api.GET("/audit", s.showAudit, s.allow("admin"))
 	api.GET("/doctor", s.diagnose, s.allow("admin"))
 }

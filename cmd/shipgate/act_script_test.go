@@ -1,9 +1,6 @@
 package main
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,11 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/go-jose/go-jose/v4"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -100,7 +93,7 @@ func issuer(ts *testscript.TestScript, _ bool, args []string) {
 	s := serverOf(ts)
 	switch args[0] {
 	case "start":
-		s.issuer = must(newScriptIssuer())
+		s.issuer = must(newTestIssuer())
 		ts.Defer(s.issuer.Close)
 		ts.Setenv("ISSUER", s.issuer.URL)
 		ts.Setenv(actEnv+"ACTIONS_ID_TOKEN_REQUEST_URL", s.issuer.URL+"/token?api=2")
@@ -112,63 +105,4 @@ func issuer(ts *testscript.TestScript, _ bool, args []string) {
 	default:
 		ts.Fatalf("usage: issuer start|claim")
 	}
-}
-
-// scriptIssuer signs tokens for whoever has the runner's secret.
-type scriptIssuer struct {
-	*httptest.Server
-	bearer string
-	signer jose.Signer
-	tokens atomic.Int64
-
-	mu     sync.Mutex
-	claims map[string]string
-}
-
-func newScriptIssuer() (*scriptIssuer, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return nil, err
-	}
-	i := &scriptIssuer{bearer: rand.Text(), claims: map[string]string{
-		"repository": "acme/web", "repository_id": "11", "repository_owner_id": "22", "ref": "refs/heads/main", "event_name": "push", "run_id": "1",
-	}}
-	if i.signer, err = jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", "one")); err != nil {
-		return nil, err
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": i.URL, "jwks_uri": i.URL + "/keys"})
-	})
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "one", Algorithm: "RS256", Use: "sig"}}})
-	})
-	mux.HandleFunc("GET /token", i.token)
-	i.Server = httptest.NewServer(mux)
-	return i, nil
-}
-
-// token is what a runner gives a job that may have an identity.
-func (i *scriptIssuer) token(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Authorization") != "Bearer "+i.bearer || r.URL.Query().Get("api") != "2" {
-		w.WriteHeader(http.StatusUnauthorized)
-		return
-	}
-	claims := map[string]any{
-		"iss": i.URL, "aud": r.URL.Query().Get("audience"), "jti": fmt.Sprint(i.tokens.Add(1)), "exp": time.Now().Add(5 * time.Minute).Unix(),
-	}
-	i.mu.Lock()
-	for name, value := range i.claims {
-		claims[name] = value
-	}
-	i.mu.Unlock()
-	text, err := json.Marshal(claims)
-	if err == nil {
-		var signed *jose.JSONWebSignature
-		if signed, err = i.signer.Sign(text); err == nil {
-			_ = json.NewEncoder(w).Encode(map[string]string{"value": must(signed.CompactSerialize())})
-			return
-		}
-	}
-	w.WriteHeader(http.StatusInternalServerError)
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -187,6 +188,97 @@ func TestActionOutlivesTheServer(t *testing.T) {
 	}
 	if code := s.wait(); code != exitDone || strings.Count(s.out.String(), "start   web-1 on") != 1 {
 		t.Errorf("exit %d\n%s\n%s", code, &s.out, w.server.log.text())
+	}
+}
+
+// A workflow that follows the docs has nothing wrong with it.
+func TestDocumentedWorkflows(t *testing.T) {
+	if !hasTool(t, "actionlint.sh") {
+		t.Skip("actionlint is not here")
+	}
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "action.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, content string) {
+		if err := writeProgram(filepath.Join(dir, name), content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	metadata, err := os.ReadFile(filepath.Join("..", "..", "action.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write("action.yml", string(metadata))
+	pinned := regexp.MustCompile(`shipgate/shipgate@[0-9a-f]{40} # v[0-9.]+`)
+	workflows := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(page), -1)
+	for n, workflow := range workflows {
+		if !pinned.MatchString(workflow[1]) || !strings.Contains(workflow[1], "permissions:") || !strings.Contains(workflow[1], "concurrency:") {
+			t.Errorf("workflow %d pins no commit, or has no permissions or concurrency:\n%s", n, workflow[1])
+		}
+		write(filepath.Join(".github", "workflows", strconv.Itoa(n)+".yml"), pinned.ReplaceAllString(workflow[1], "./"))
+	}
+	lint := func() (string, error) {
+		binary, err := exec.Command("../../scripts/actionlint.sh").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		command := exec.Command(strings.TrimSpace(string(binary)), "-no-color", "-shellcheck=", "-pyflakes=")
+		command.Dir = dir
+		output, err := command.CombinedOutput()
+		return string(output), err
+	}
+	if output, err := exec.Command("git", "init", "-q", dir).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, output)
+	}
+	if output, err := lint(); err != nil || len(workflows) < 4 {
+		t.Errorf("%d workflows: %v\n%s", len(workflows), err, output)
+	}
+	write(".github/workflows/0.yml", strings.Replace(pinned.ReplaceAllString(workflows[0][1], "./"), "app: web", "ap: web", 1))
+	if output, err := lint(); err == nil || !strings.Contains(output, `input "ap" is not defined in action`) {
+		t.Errorf("an input that is not there: %v\n%s", err, output)
+	}
+}
+
+// The file has what a runner and the Marketplace want of one, and nothing that they do not know.
+func TestActionFileFitsItsSchema(t *testing.T) {
+	content, err := os.ReadFile(filepath.Join("..", "..", "action.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Name, Description, Author string
+		Branding                  struct{ Icon, Color string }
+		Inputs                    map[string]struct {
+			Description, Default string
+			Required             bool
+		}
+		Outputs map[string]struct{ Description, Value string }
+		Runs    struct {
+			Using string
+			Steps []struct {
+				ID, Shell, Run string
+				Env            map[string]string
+			}
+		}
+	}
+	if err := yaml.Load(content, &file, yaml.WithKnownFields()); err != nil {
+		t.Fatal(err)
+	}
+	colours := []string{"white", "black", "yellow", "blue", "green", "orange", "red", "purple", "gray-dark"} // of the Marketplace
+	if file.Name == "" || len(file.Description) > 125 || file.Description == "" || file.Author == "" || file.Branding.Icon != "anchor" || !slices.Contains(colours, file.Branding.Color) {
+		t.Errorf("file %+v", file)
+	}
+	for name, input := range file.Inputs {
+		if must := name == "server" || name == "app"; input.Required != must || (must && input.Default != "") {
+			t.Errorf("input %s: %+v", name, input)
+		}
+	}
+	for _, step := range file.Runs.Steps {
+		if step.Shell != "bash" {
+			t.Errorf("step %+v", step)
+		}
 	}
 }
 

@@ -132,7 +132,7 @@ type scriptServer struct {
 
 	github       *githubtest.Fake
 	repositories map[string]*githubtest.Repository // by full name
-	issuer       *scriptIssuer
+	issuer       *testIssuer
 }
 
 func newScriptServer(env *testscript.Env, bin string) *scriptServer {

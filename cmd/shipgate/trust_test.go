@@ -3,54 +3,15 @@ package main
 import (
 	"archive/tar"
 	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/go-jose/go-jose/v4"
-
 	"github.com/shipgate/shipgate/store"
 )
-
-// identityIssuer signs and serves keys as a forge does. It gives the token of a job on a branch.
-func identityIssuer(t *testing.T, audience string) (address string, token func(number, ref string) string) {
-	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mux := http.NewServeMux()
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(map[string]any{"issuer": server.URL, "jwks_uri": server.URL + "/keys"})
-	})
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: key.Public(), KeyID: "one", Algorithm: "RS256", Use: "sig"}}})
-	})
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", "one"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return server.URL, func(number, ref string) string {
-		claims, _ := json.Marshal(map[string]any{
-			"iss": server.URL, "aud": audience, "jti": number, "exp": time.Now().Add(5 * time.Minute).Unix(), "repository": "acme/web",
-			"repository_id": "11", "repository_owner_id": "22", "ref": ref, "event_name": "push", "run_id": "7",
-		})
-		signed, err := signer.Sign(claims)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, _ := signed.CompactSerialize()
-		return text
-	}
-}
 
 // post sends a body with a token and gives the status, with the answer in value.
 func post(t *testing.T, address, token, kind string, body []byte, value any) int {
@@ -75,11 +36,16 @@ func post(t *testing.T, address, token, kind string, body []byte, value any) int
 func TestKeylessUploadAndDeploy(t *testing.T) {
 	dir := t.TempDir()
 	var api string
-	issuer, token := identityIssuer(t, "https://gate.example.com")
+	forge := must(newTestIssuer())
+	defer forge.Close()
+	issuer := forge.URL
+	token := func(number, ref string) string {
+		return must(forge.sign(map[string]any{"aud": "https://gate.example.com", "jti": number, "ref": ref, "run_id": "7"}))
+	}
 	s := startServer(t, dir, nil, "--oidc-issuer", issuer, "--url", "https://gate.example.com")
 	s.ready(t)
 	env := map[string]string{"SHIPGATE_DATA": dir}
-	must := func(args ...string) string {
+	run := func(args ...string) string {
 		t.Helper()
 		got := shipgate(t.Context(), env, "", args...)
 		if got.code != 0 {
@@ -96,8 +62,8 @@ func TestKeylessUploadAndDeploy(t *testing.T) {
 		api = found.Local
 	}
 	where()
-	must("app", "create", "site", "--source", "static", "--publish-dir", ".", "--host", "site.localhost", "--no-token")
-	must("trust", "site", "--repo", "acme/web", "--repo-id", "11", "--owner-id", "22", "--ref", "refs/heads/main", "--issuer", issuer)
+	run("app", "create", "site", "--source", "static", "--publish-dir", ".", "--host", "site.localhost", "--no-token")
+	run("trust", "site", "--repo", "acme/web", "--repo-id", "11", "--owner-id", "22", "--ref", "refs/heads/main", "--issuer", issuer)
 	exchange := func(identity string) (status int, secret string) {
 		var got struct {
 			Token string `json:"token"`
@@ -111,7 +77,7 @@ func TestKeylessUploadAndDeploy(t *testing.T) {
 	identity := token("b", "refs/heads/main")
 	status, secret := exchange(identity)
 	if status != http.StatusOK || secret == "" {
-		t.Fatalf("exchanged: %d\n%s", status, must("audit"))
+		t.Fatalf("exchanged: %d\n%s", status, run("audit"))
 	}
 	_ = s.command.Process.Signal(syscall.SIGKILL)
 	s.rest()
@@ -135,13 +101,13 @@ func TestKeylessUploadAndDeploy(t *testing.T) {
 	if status := post(t, api+"/api/v1/apps/site/deployments", secret, "application/json", []byte(`{"sha":"`+upload.SHA+`"}`), &d); status != http.StatusAccepted {
 		t.Fatalf("deployed: %d", status)
 	}
-	if out := must("logs", "site", "--deployment", "1", "--follow"); !strings.Contains(out, "live") {
+	if out := run("logs", "site", "--deployment", "1", "--follow"); !strings.Contains(out, "live") {
 		t.Errorf("the deployment ended so:\n%s", out)
 	}
-	if out := must("show", "1"); !strings.Contains(out, "Run 7") || !strings.Contains(out, "succeeded") {
+	if out := run("show", "1"); !strings.Contains(out, "Run 7") || !strings.Contains(out, "succeeded") {
 		t.Errorf("shown:\n%s", out)
 	}
-	trail := must("audit", "--app", "site")
+	trail := run("audit", "--app", "site")
 	for _, want := range []string{"another ref: refs/heads/other", "the token was exchanged before", "identity of acme/web run 7", "POST /api/v1/apps/:app/uploads"} {
 		if !strings.Contains(trail, want) {
 			t.Errorf("%q is not in the trail:\n%s", want, trail)
@@ -150,11 +116,11 @@ func TestKeylessUploadAndDeploy(t *testing.T) {
 	if status := post(t, api+"/api/v1/apps", secret, "application/json", []byte(`{"name":"other","source":"static"}`), &d); status != http.StatusForbidden {
 		t.Errorf("the token of one app may do more: %d", status)
 	}
-	if rules := must("trust", "site"); !strings.Contains(rules, "acme/web") || !strings.Contains(rules, "refs/heads/main") {
+	if rules := run("trust", "site"); !strings.Contains(rules, "acme/web") || !strings.Contains(rules, "refs/heads/main") {
 		t.Errorf("rules:\n%s", rules)
 	}
-	must("trust", "site", "--remove", "1")
-	if rules := must("trust", "site"); strings.Contains(rules, "acme/web") {
+	run("trust", "site", "--remove", "1")
+	if rules := run("trust", "site"); strings.Contains(rules, "acme/web") {
 		t.Errorf("rules:\n%s", rules)
 	}
 	if code, said := s.end(syscall.SIGTERM); code != exitDone {

@@ -72,6 +72,9 @@ func NewIdentities(options IdentityOptions) (*Identities, error) {
 	return i, nil
 }
 
+// Issuer is the one that is meant where none is named.
+func (i *Identities) Issuer() string { return i.options.Issuers[0] }
+
 // pinnedKeys verifies with keys that were read from a file.
 func pinnedKeys(keys []jose.JSONWebKey) oidc.KeySet {
 	set := &oidc.StaticKeySet{}
