@@ -52,6 +52,9 @@ func (r *run) prepare(options Options) (err error) {
 	if r.inputs, err = readInputs(options.Getenv); err != nil {
 		return err
 	}
+	if r.inputs.inTheClear() {
+		r.out.command("warning", " title=shipgate", "the token goes to "+r.inputs.server+" without encryption: give the server an https address")
+	}
 	r.place = readPlace(options.Getenv)
 	r.server = newServer(options.Client, r.inputs, r.place, r.out)
 	return nil
@@ -68,6 +71,9 @@ func (r *run) work(interrupted context.Context) error {
 	} else if err == nil {
 		d, err = r.deploy(ctx)
 	}
+	if d.ID != 0 {
+		err = errors.Join(err, r.record(d))
+	}
 	switch {
 	case err != nil && interrupted.Err() != nil:
 		return r.interrupted(interrupted, d)
@@ -77,7 +83,7 @@ func (r *run) work(interrupted context.Context) error {
 	case err != nil || r.inputs.dryRun:
 		return err
 	}
-	return r.tell(d)
+	return r.end(d)
 }
 
 // deploy asks for the deployment and follows it to its verdict, unless nobody wants to wait.

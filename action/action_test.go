@@ -219,6 +219,9 @@ func TestInterrupted(t *testing.T) {
 			if s.code != exitCancelled || len(f.cancelled) != test.cancels || !strings.Contains(s.out.String(), test.says) || len(f.deployments) != 1 {
 				t.Errorf("exit %d, cancelled %v, %d deployments\n%s", s.code, f.cancelled, len(f.deployments), &s.out)
 			}
+			if !test.asking && s.outputs["deployment-id"] != "42" {
+				t.Errorf("outputs %v", s.outputs)
+			}
 			if took := time.Since(began); took > 7*time.Second {
 				t.Errorf("it took %s", took)
 			}
@@ -232,6 +235,9 @@ func TestTimeIsUp(t *testing.T) {
 	s := f.step("SHIPGATE_INPUT_TIMEOUT=1s").run(t.Context())
 	if s.code != exitUnreachable || !strings.Contains(s.out.String(), "no verdict after 1s") || len(f.cancelled) != 0 {
 		t.Errorf("exit %d\n%s", s.code, &s.out)
+	}
+	if s.outputs["status"] != "running" || s.outputs["deployment-id"] != "42" || !strings.Contains(s.summary, "### web: running") {
+		t.Errorf("outputs %v\n%s", s.outputs, s.summary)
 	}
 }
 
@@ -298,10 +304,14 @@ func TestServersThatAreNotOurs(t *testing.T) {
 		"newer and refuses": {"2", 404, "speaks protocol 2, and this client speaks 1", exitUsage},
 		"no shipgate":       {"", 200, "is no shipgate server", exitUsage},
 		"in front of one":   {"", 403, "answered 403", exitErrored},
+		"sends elsewhere":   {"", 307, "the server sends on to https://elsewhere.example.com/", exitUsage},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if test.protocol != "" {
 				w.Header().Set("Shipgate-Protocol", test.protocol)
+			}
+			if test.status == 307 {
+				w.Header().Set("Location", "https://elsewhere.example.com/")
 			}
 			w.WriteHeader(test.status)
 			_, _ = io.WriteString(w, "{}")
@@ -311,6 +321,21 @@ func TestServersThatAreNotOurs(t *testing.T) {
 		if s.code != test.code || !strings.Contains(s.out.String(), test.says) {
 			t.Errorf("%s: exit %d\n%s", name, s.code, &s.out)
 		}
+	}
+}
+
+// A token that anybody on the way can read is worth a warning, which does not fail the step.
+func TestTokenInTheClear(t *testing.T) {
+	for server, warns := range map[string]bool{
+		"http://deploy.example.com": true, "http://10.0.0.7:7420": true, "https://deploy.example.com": false, "http://127.0.0.1:7420": false, "http://[::1]:7420": false, "http://localhost:7420": false,
+	} {
+		if in := (inputs{server: server}); in.inTheClear() != warns {
+			t.Errorf("%s: %t", server, !warns)
+		}
+	}
+	s := newFakeServer(t).step("SHIPGATE_INPUT_SERVER=http://deploy.invalid", "SHIPGATE_INPUT_TIMEOUT=1s").run(t.Context())
+	if !s.seen.has("warning title=shipgate::the token goes to http://deploy.invalid without encryption") || s.code != exitUnreachable {
+		t.Errorf("exit %d\n%s", s.code, &s.out)
 	}
 }
 
@@ -338,7 +363,7 @@ func TestPathMode(t *testing.T) {
 	if err := os.Symlink("../index.html", filepath.Join(dist, "assets", "home")); err != nil {
 		t.Fatal(err)
 	}
-	if s.run(t.Context()); s.code != 0 || f.asked[0]["sha"] != strings.Repeat("b", 40) {
+	if s.run(t.Context()); s.code != 0 || f.asked[0]["sha"] != strings.Repeat("b", 40) || f.asked[0]["built_from"] != strings.Repeat("a", 40) {
 		t.Fatalf("exit %d, asked %v\n%s", s.code, f.asked, &s.out)
 	}
 	unpacked, err := gzip.NewReader(bytes.NewReader(f.uploaded))
@@ -411,7 +436,8 @@ func FuzzInjection(f *testing.F) {
 		}), inputs: inputs{summary: true, failOn: verdicts, server: "http://x"}}
 		r.server = newServer(nil, r.inputs, place{}, r.out)
 		r.show(event{Kind: "build", Text: line})
-		err := r.tell(deployment{ID: 1, App: line, SHA: line, Subject: reason, Verdict: "failed", Reason: reason, Hint: line, URL: reason, ImageDigest: line, LogURL: reason, Steps: []stepTime{{line, 5}}, Strategy: reason})
+		ended := deployment{ID: 1, App: line, SHA: line, Subject: reason, Verdict: "failed", Reason: reason, Hint: line, URL: reason, ImageDigest: line, LogURL: reason, Steps: []stepTime{{line, 5}}, Strategy: reason}
+		err := errors.Join(r.record(ended), r.end(ended))
 		r.conclude(err)
 		seen := interpret(out.String())
 		if seen.openEnd || seen.groups != 0 {

@@ -3,6 +3,7 @@ package action
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -100,6 +101,16 @@ func (in *inputs) readTimes(timeout, onCancel, failOn string) (err error) {
 		}
 	}
 	return nil
+}
+
+// inTheClear says whether the token can be read on its way.
+func (in *inputs) inTheClear() bool {
+	address, err := url.Parse(in.server)
+	if err != nil || address.Scheme != "http" || address.Hostname() == "localhost" {
+		return false
+	}
+	ip, err := netip.ParseAddr(address.Hostname())
+	return err != nil || !ip.IsLoopback()
 }
 
 func (in *inputs) check(getenv func(string) string) error {

@@ -111,7 +111,7 @@ func (f *fakeServer) create(w http.ResponseWriter, r *http.Request) {
 		f.t.Errorf("asked for a deployment with no JSON: %v", err)
 	}
 	for name := range body {
-		if !strings.Contains("ref sha image strategy github_deployment", name) {
+		if !strings.Contains("ref sha image strategy github_deployment built_from", name) {
 			f.t.Errorf("the API knows no %s", name)
 		}
 	}

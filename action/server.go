@@ -63,9 +63,13 @@ const (
 
 func newServer(client *http.Client, in inputs, p place, out *commands) *server {
 	if client == nil {
-		client = &http.Client{Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: time.Minute, ForceAttemptHTTP2: true,
-		}}
+		client = &http.Client{
+			Transport: &http.Transport{
+				Proxy: http.ProxyFromEnvironment, TLSHandshakeTimeout: 10 * time.Second, ResponseHeaderTimeout: time.Minute, ForceAttemptHTTP2: true,
+			},
+			// A redirect would make a GET of a POST, or take the token elsewhere.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
 	}
 	return &server{http: client, inputs: in, place: p, out: out}
 }
@@ -174,6 +178,9 @@ func checkProtocol(address string, response *http.Response) error {
 }
 
 func refusalOf(response *http.Response) error {
+	if target := response.Header.Get("Location"); response.StatusCode < 400 && target != "" {
+		return usage("give the input server the address where it is", "the server sends on to %.200s", target)
+	}
 	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	refused := &problem{}
 	if err == nil && json.Unmarshal(text, refused) == nil && refused.Code != "" {

@@ -10,16 +10,17 @@ import (
 	"strings"
 )
 
-// tell sets the outputs, writes the summary, and gives the verdict as the step's end.
-func (r *run) tell(d deployment) error {
-	if err := r.out.output(r.outputs(d)...); err != nil {
-		return err
+// record sets the outputs and writes the summary, also of a deployment that is not followed to its end.
+func (r *run) record(d deployment) error {
+	err := r.out.output(r.outputs(d)...)
+	if err == nil && r.inputs.summary {
+		err = appendTo(r.out.getenv("GITHUB_STEP_SUMMARY"), r.summary(d))
 	}
-	if r.inputs.summary {
-		if err := appendTo(r.out.getenv("GITHUB_STEP_SUMMARY"), r.summary(d)); err != nil {
-			return err
-		}
-	}
+	return err
+}
+
+// end gives the verdict as the step's end.
+func (r *run) end(d deployment) error {
 	switch {
 	case d.Verdict == "":
 		return nil // nobody waits for it

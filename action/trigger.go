@@ -21,6 +21,9 @@ func (r *run) trigger(ctx context.Context) (d deployment, err error) {
 			return d, err
 		}
 		body["sha"] = sha
+		if commitID.MatchString(r.place.sha) {
+			body["built_from"] = r.place.sha
+		}
 	case r.inputs.image != "":
 		body["image"] = r.inputs.image
 		if r.inputs.sha != "" {

@@ -32,7 +32,7 @@ func (r *Runner) Rollback(ctx context.Context, app string, to int64) (store.Depl
 	}
 	request := store.NewDeployment{
 		App: app, Trigger: store.TriggerRollback, SHA: goal.SHA, Ref: branch, Subject: goal.Subject,
-		Image: goal.Image, Release: goal.Release, RollbackOf: goal.ID,
+		Image: goal.Image, BuiltFrom: goal.BuiltFrom, Release: goal.Release, RollbackOf: goal.ID,
 	}
 	if tip != "" && workload.Source != store.SourceImage { // also when it is there already: what runs now may move it before
 		request.Updates = []store.RefUpdate{{Name: branch, Old: tip, New: goal.SHA}}

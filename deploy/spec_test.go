@@ -56,6 +56,20 @@ func TestRepoFileThatForcesAStrategySaysSo(t *testing.T) {
 	}
 }
 
+// What was built from uploaded files goes back under the commit that the forge knows.
+func TestGoingBackToAnUploadNamesItsCommit(t *testing.T) {
+	s := newServer(t)
+	upload, err := s.store.Enqueue(t.Context(), store.NewDeployment{App: appName, Trigger: store.TriggerAPI, SHA: sha(1), Ref: mainBranch, BuiltFrom: sha(7)})
+	s.must(err)
+	s.wantVerdict(upload.ID, store.Succeeded, "")
+	s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
+	back, err := s.runner.Rollback(t.Context(), appName, upload.ID)
+	s.must(err)
+	if s.wantVerdict(back.ID, store.Succeeded, ""); back.BuiltFrom != sha(7) {
+		t.Errorf("it was built from %q", back.BuiltFrom)
+	}
+}
+
 // timedCommands tell how much time a command was given.
 type timedCommands struct {
 	Commands

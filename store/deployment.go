@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"strings"
 	"time"
 )
@@ -53,6 +54,7 @@ type Deployment struct {
 	Hint           string      `json:"hint"`
 	Image          string      `json:"image,omitempty"`          // asked for in place of the config's; source image
 	AskedStrategy  string      `json:"asked_strategy,omitempty"` // in place of the config's
+	BuiltFrom      string      `json:"built_from,omitempty"`     // the commit at the forge that uploaded files were built from
 	StatusOnly     bool        `json:"-"`                        // the forge gets no deployment of it
 	Release        int64       `json:"release"`                  // 0 until built
 	Container      string      `json:"container"`                // its name, stored before it is created; empty for a site
@@ -68,6 +70,9 @@ type Deployment struct {
 
 // ShortSHA is the commit as people read it.
 func (d Deployment) ShortSHA() string { return d.SHA[:min(7, len(d.SHA))] }
+
+// ForgeSHA is the commit that the forge knows.
+func (d Deployment) ForgeSHA() string { return cmp.Or(d.BuiltFrom, d.SHA) }
 
 // Title names what is deployed as people read it: the commit with its subject, or the image.
 func (d Deployment) Title() string { return strings.TrimSpace(d.ShortSHA() + " " + d.Subject) }

@@ -138,7 +138,7 @@ func writeLive(tx txContext, app int64, live Live) error {
 }
 
 const selectDeployments = `SELECT d.id, a.name, d.trigger_, d.sha, d.ref, d.subject, d.strategy, d.strategy_reason, d.step,
-	d.verdict, d.pending, d.reason, d.hint, d.image, d.asked_strategy, d.status_only, d.release, d.container, d.address, d.previous, d.rollback_of, d.updates, d.cancel_asked,
+	d.verdict, d.pending, d.reason, d.hint, d.image, d.asked_strategy, d.status_only, d.built_from, d.release, d.container, d.address, d.previous, d.rollback_of, d.updates, d.cancel_asked,
 	d.created_at, d.started_at, d.finished_at FROM deployments d JOIN apps a ON a.id = d.app `
 
 // Deployment reads one deployment, or gives a not_found Problem.
@@ -172,7 +172,7 @@ func scanDeployment(row scanner) (Deployment, error) {
 	var updates string
 	var release, created, started, finished sql.NullInt64
 	err := row.Scan(&d.ID, &d.App, &d.Trigger, &d.SHA, &d.Ref, &d.Subject, &d.Strategy, &d.StrategyReason, &d.Step,
-		&d.Verdict, &d.Pending, &d.Reason, &d.Hint, &d.Image, &d.AskedStrategy, &d.StatusOnly, &release, &d.Container, &d.Address, &d.PreviousLive, &d.RollbackOf, &updates,
+		&d.Verdict, &d.Pending, &d.Reason, &d.Hint, &d.Image, &d.AskedStrategy, &d.StatusOnly, &d.BuiltFrom, &release, &d.Container, &d.Address, &d.PreviousLive, &d.RollbackOf, &updates,
 		&d.CancelAsked, &created, &started, &finished)
 	if err != nil {
 		return Deployment{}, fmt.Errorf("read deployment: %w", err)

@@ -124,12 +124,12 @@ func announcements(tx txContext, d Deployment) ([]Post, error) {
 	}
 	shared := config.Shared()
 	repository, follows := shared.Repository()
-	if !follows || ValidateCommitID(d.SHA) != nil {
+	if !follows || ValidateCommitID(d.ForgeSHA()) != nil {
 		return nil, nil
 	}
 	status := Post{
-		Kind: PostStatus, Lane: strings.ToLower("status " + repository.String() + " " + d.SHA + " " + d.App), App: d.App, Deployment: d.ID,
-		Trigger: d.Trigger, Repository: repository, SHA: d.SHA, Environment: shared.environment(), PublicLogs: shared.PublicLogs,
+		Kind: PostStatus, Lane: strings.ToLower("status " + repository.String() + " " + d.ForgeSHA() + " " + d.App), App: d.App, Deployment: d.ID,
+		Trigger: d.Trigger, Repository: repository, SHA: d.ForgeSHA(), Environment: shared.environment(), PublicLogs: shared.PublicLogs,
 	}
 	if len(app.Hosts) > 0 {
 		status.Host = app.Hosts[0]

@@ -343,6 +343,18 @@ func TestAttemptsAreCounted(t *testing.T) {
 	}
 }
 
+// The verdict of uploaded files is told to the commit that they were built from.
+func TestUploadsAreToldToTheirCommit(t *testing.T) {
+	s := newStore(t)
+	followingApp(t, s, "web")
+	upload := strings.Repeat("b", 40)
+	d := must[Deployment](t)(s.Enqueue(t.Context(), NewDeployment{App: "web", Trigger: TriggerAPI, SHA: upload, BuiltFrom: anySHA}))
+	post := due(t, s)[0]
+	if post.SHA != anySHA || !strings.Contains(post.Lane, anySHA) || d.SHA != upload || d.ForgeSHA() != anySHA {
+		t.Errorf("told to %s in lane %q", post.SHA, post.Lane)
+	}
+}
+
 // The forge has a deployment of its own already, or is not to have one.
 func TestStatusOnly(t *testing.T) {
 	s := newStore(t)

@@ -21,6 +21,7 @@ type NewDeployment struct {
 	Updates        []RefUpdate // refs that move with success
 	Image          string      // source image: in place of the config's
 	Strategy       string      // in place of the config's; empty: as that says
+	BuiltFrom      string      // the commit at the forge that uploaded files were built from
 	StatusOnly     bool        // the forge gets no deployment of it, whatever the config says
 	Release        int64       // a rollback starts with its Release
 	RollbackOf     int64
@@ -158,10 +159,10 @@ func insertDeployment(tx txContext, app, id int64, request NewDeployment) error 
 	key := sql.NullString{String: request.IdempotencyKey, Valid: request.IdempotencyKey != ""}
 	release := sql.NullInt64{Int64: request.Release, Valid: request.Release != 0}
 	_, err = tx.exec(`INSERT INTO deployments
-		(id, app, trigger_, sha, ref, subject, image, asked_strategy, status_only, step, release, rollback_of, updates, idempotency_key,
-		created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)`,
+		(id, app, trigger_, sha, ref, subject, image, asked_strategy, status_only, built_from, step, release, rollback_of, updates,
+		idempotency_key, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?)`,
 		id, app, request.Trigger, request.SHA, request.Ref, request.Subject, request.Image, request.Strategy, request.StatusOnly,
-		release, request.RollbackOf, string(updates), key, stamp(time.Now()))
+		request.BuiltFrom, release, request.RollbackOf, string(updates), key, stamp(time.Now()))
 	if err != nil {
 		return fmt.Errorf("write deployment: %w", err)
 	}

@@ -131,7 +131,7 @@ func (s *server) summary(ctx context.Context, v visit) (deploymentView, error) {
 		return shown, err
 	}
 	shown.URL = s.urlOf(app)
-	if shown.CommitURL, err = s.commitURL(ctx, app, d.SHA); err != nil {
+	if shown.CommitURL, err = s.commitURL(ctx, app, d.ForgeSHA()); err != nil {
 		return shown, err
 	}
 	live, _, err := s.Store.Live(ctx, d.App)

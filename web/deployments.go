@@ -56,6 +56,7 @@ type deploymentRequest struct {
 	Image      string `json:"image"`
 	RollbackTo *int64 `json:"rollback_to"` // 0: the version before the present one
 
+	BuiltFrom        string `json:"built_from"`        // the commit at the forge that the files of an upload were built from
 	Strategy         string `json:"strategy"`          // for this deployment only; empty: the config's
 	GitHubDeployment string `json:"github_deployment"` // auto, the default: as the config says, unless the workflow makes one; or off
 }
@@ -73,6 +74,8 @@ func (r deploymentRequest) validate() error {
 	switch {
 	case r.RollbackTo != nil && r.Strategy != "":
 		return store.Problemf(store.CodeUsage, "a rollback has the strategy of the release that it goes back to")
+	case r.BuiltFrom != "" && (r.SHA == "" || store.ValidateCommitID(r.BuiltFrom) != nil):
+		return store.Problemf(store.CodeUsage, "built_from is the full id of a commit, and goes with the sha of an upload")
 	case r.GitHubDeployment != "" && r.GitHubDeployment != "auto" && r.GitHubDeployment != "off":
 		return store.Problemf(store.CodeUsage, "github_deployment %q is unknown: use auto or off", r.GitHubDeployment)
 	}
@@ -112,7 +115,7 @@ func (s *server) createDeployment(c echo.Context) error {
 func (s *server) deploy(c echo.Context, app store.App, request deploymentRequest) (store.Deployment, error) {
 	ctx, key := c.Request().Context(), c.Request().Header.Get("Idempotency-Key")
 	asked := store.NewDeployment{
-		App: app.Name, Trigger: store.TriggerAPI, IdempotencyKey: key, Strategy: request.Strategy,
+		App: app.Name, Trigger: store.TriggerAPI, IdempotencyKey: key, Strategy: request.Strategy, BuiltFrom: request.BuiltFrom,
 		StatusOnly: request.GitHubDeployment == "off" || c.Get(tokenKey).(store.Token).Environment != "",
 	}
 	switch {

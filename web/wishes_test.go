@@ -30,6 +30,16 @@ func TestWishesOfADeployment(t *testing.T) {
 			t.Errorf("%s gives %q, %t, %v", body, d.AskedStrategy, d.StatusOnly, err)
 		}
 	}
+	for _, body := range []string{
+		`{"built_from":"` + firstCommit + `"}`, `{"ref":"main","built_from":"` + firstCommit + `"}`, `{"sha":"` + secondCommit + `","built_from":"abc"}`,
+	} {
+		l.problem("POST", "/api/v1/apps/hello/deployments", body, 400)
+	}
+	var built deploymentJSON
+	l.deploy("hello", `{"sha":"`+secondCommit+`","built_from":"`+firstCommit+`"}`, "").must(t, 202).into(t, &built)
+	if built.SHA != secondCommit || built.BuiltFrom != firstCommit {
+		t.Errorf("built %+v", built)
+	}
 	for _, body := range []string{`{"strategy":"rolling"}`, `{"github_deployment":"on"}`, `{"rollback_to":0,"strategy":"recreate"}`} {
 		l.problem("POST", "/api/v1/apps/hello/deployments", body, 400)
 	}
