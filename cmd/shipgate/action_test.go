@@ -89,8 +89,12 @@ func (w *workflow) step(inputs ...string) *actionStep {
 	w.run++
 	s := &actionStep{command: exec.Command("bash", "-e", "-c", actionFile(w.t).Runs.Steps[0].Run), output: filepath.Join(w.workspace, "output")}
 	_ = os.Remove(s.output)
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	s.command.Env = append([]string{
-		"PATH=" + os.Getenv("PATH"), "SHIPGATE_BINARY=" + filepath.Join(w.server.bin, "shipgate"), "GITHUB_OUTPUT=" + s.output, "GITHUB_WORKSPACE=" + w.workspace,
+		"GITHUB_ACTION_PATH=" + root, "PATH=" + os.Getenv("PATH"), "SHIPGATE_BINARY=" + filepath.Join(w.server.bin, "shipgate"), "GITHUB_OUTPUT=" + s.output, "GITHUB_WORKSPACE=" + w.workspace,
 		"GITHUB_RUN_ID=" + string(rune('0'+w.run)), "GITHUB_RUN_ATTEMPT=1", "GITHUB_JOB=deploy", "GITHUB_REPOSITORY=acme/web", "GORACE=halt_on_error=1",
 		"SHIPGATE_INPUT_SERVER=http://" + w.server.api, "SHIPGATE_INPUT_APP=web", "SHIPGATE_INPUT_TOKEN=" + w.token, "SHIPGATE_INPUT_PATH=context",
 	}, inputs...)
@@ -166,6 +170,9 @@ func TestActionIsCancelledByTheRunner(t *testing.T) {
 	}
 	if shown := w.must("show", "1", "--json"); !strings.Contains(shown, `"verdict": "cancelled"`) {
 		t.Errorf("the deployment is %s", shown)
+	}
+	if left, err := w.server.containers("web"); err != nil || left != "" {
+		t.Errorf("left behind: %s, %v", left, err)
 	}
 }
 
