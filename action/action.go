@@ -2,11 +2,13 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 )
 
 // Exit codes, the same as those of the command line.
@@ -25,6 +27,8 @@ type Options struct {
 	Getenv func(name string) string
 	Stdout io.Writer
 	Client *http.Client // nil: one of ours
+
+	away time.Duration // how long a server that is followed may be out of reach; 0: awayPatience
 }
 
 // run is one step of a workflow.
@@ -34,13 +38,14 @@ type run struct {
 	out    *commands
 	server *server
 	asked  map[string]any // of the server; nil: nothing yet
-	tail   []string       // the last lines, for the summary
+	away   time.Duration
+	tail   []string // the last lines, for the summary
 }
 
 // Run does what the inputs in the environment ask for and gives the exit code. A ctx that ends, as by a signal, cancels the
 // deployment or lets it go on, as the inputs say, and Run returns within 6 s.
 func Run(ctx context.Context, options Options) int {
-	r := &run{out: newCommands(options.Stdout, options.Getenv)}
+	r := &run{out: newCommands(options.Stdout, options.Getenv), away: cmp.Or(options.away, awayPatience)}
 	err := r.prepare(options)
 	if err == nil {
 		err = r.work(ctx)

@@ -119,6 +119,71 @@ func TestStreamIsResumed(t *testing.T) {
 	}
 }
 
+// A build that says nothing for long is no server that is away.
+func TestSilentStreamsThatBreakOff(t *testing.T) {
+	f := newFakeServer(t)
+	f.mute, f.mutes = 100*time.Millisecond, 4
+	s := f.step()
+	s.away = 150 * time.Millisecond
+	if s.run(t.Context()); s.code != 0 {
+		t.Errorf("exit %d\n%s", s.code, &s.out)
+	}
+}
+
+// A server that does not come back is given up, and the deployment is left to it.
+func TestServerThatGoesAway(t *testing.T) {
+	f := newFakeServer(t)
+	f.breakAfter = 2
+	s := f.step()
+	s.away = 300 * time.Millisecond
+	go func() {
+		for t.Context().Err() == nil {
+			f.mu.Lock()
+			begun := len(f.resumed) > 0
+			f.mu.Unlock()
+			if begun {
+				_ = f.Listener.Close()
+				f.CloseClientConnections()
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	if s.run(t.Context()); s.code != exitUnreachable || !strings.Contains(s.out.String(), "deployment 42 cannot be followed any more") || s.outputs["deployment-id"] != "42" {
+		t.Errorf("exit %d\n%s", s.code, &s.out)
+	}
+}
+
+// A token that is out of time when the workflow is cancelled is renewed first.
+func TestCancelWithATokenThatHasExpired(t *testing.T) {
+	f := newFakeServer(t)
+	f.verdict.Verdict = ""
+	f.expire = "none yet"
+	runner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"value":"identity for %s"}`, r.URL.Query().Get("audience"))
+	}))
+	defer runner.Close()
+	s := f.step("SHIPGATE_INPUT_TOKEN=", "ACTIONS_ID_TOKEN_REQUEST_URL="+runner.URL+"/token?api=1", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=runner-secret")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go func() {
+		for t.Context().Err() == nil {
+			f.mu.Lock()
+			if len(f.resumed) > 0 {
+				f.expire = f.tokens[len(f.tokens)-1]
+				f.mu.Unlock()
+				cancel()
+				return
+			}
+			f.mu.Unlock()
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	if s.run(ctx); s.code != exitCancelled || len(f.cancelled) != 1 || len(s.seen.masked) != 4 || !strings.Contains(s.out.String(), "the server was asked to cancel deployment 42") {
+		t.Errorf("exit %d, cancelled %v\n%s", s.code, f.cancelled, &s.out)
+	}
+}
+
 func TestServerThatIsBusyIsAskedAgain(t *testing.T) {
 	f := newFakeServer(t)
 	f.refuse = []int{503, 429, 502, 504}

@@ -43,7 +43,10 @@ func (r *run) follow(ctx context.Context, d deployment) (deployment, error) {
 			return ended, err
 		}
 		if after > before {
-			seen, pause = time.Now(), firstPause
+			pause = firstPause
+		}
+		if errors.Is(err, errBroken) { // it was there, even if it had nothing to say
+			seen = time.Now()
 		}
 		var refused *problem
 		if errors.As(err, &refused) && refused.Code != "unreachable" {
@@ -54,7 +57,7 @@ func (r *run) follow(ctx context.Context, d deployment) (deployment, error) {
 				return d, err
 			}
 		}
-		if time.Since(seen) > awayPatience {
+		if time.Since(seen) > r.away {
 			return d, &problem{Code: "unreachable", Message: fmt.Sprintf("deployment %d cannot be followed any more: %v", d.ID, err), Hint: "look at " + r.server.page(d)}
 		}
 		if err := wait(ctx, pause); err != nil {

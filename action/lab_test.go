@@ -29,11 +29,13 @@ type fakeServer struct {
 	asked       []map[string]any      // bodies of what was asked for
 	uploaded    []byte
 	cancelled   []string
-	resumed     []string // Last-Event-IDs
-	tokens      []string // what was used
-	breakAfter  int      // events of one stream; 0: all
-	refuse      []int    // statuses for the next deployments asked for
-	expire      string   // a token that is not taken any more
+	resumed     []string      // Last-Event-IDs
+	tokens      []string      // what was used
+	breakAfter  int           // events of one stream; 0: all
+	refuse      []int         // statuses for the next deployments asked for
+	expire      string        // a token that is not taken any more
+	mute        time.Duration // how long each stream is silent before it breaks off
+	mutes       int           // how many of them
 	hold        chan struct{}
 }
 
@@ -155,8 +157,20 @@ func (f *fakeServer) stream(w http.ResponseWriter, r *http.Request) {
 			end.ID, end.App, end.SHA, end.Subject, end.URL = d.ID, d.App, d.SHA, d.Subject, d.URL
 		}
 	}
+	mute := f.mutes > 0
+	if mute {
+		f.mutes--
+	}
 	f.mu.Unlock()
 	w.Header().Set("Content-Type", "text/event-stream")
+	if mute {
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-time.After(f.mute):
+		case <-r.Context().Done():
+		}
+		panic(http.ErrAbortHandler)
+	}
 	for _, e := range events {
 		if e.ID <= after {
 			continue
@@ -185,6 +199,7 @@ type step struct {
 	outputs map[string]string
 	summary string
 	seen    runnerView
+	away    time.Duration
 }
 
 func (f *fakeServer) step(inputs ...string) *step {
@@ -204,7 +219,7 @@ func (f *fakeServer) step(inputs ...string) *step {
 
 func (s *step) run(ctx context.Context) *step {
 	s.t.Helper()
-	s.code = Run(ctx, Options{Getenv: func(name string) string { return s.env[name] }, Stdout: &s.out})
+	s.code = Run(ctx, Options{away: s.away, Getenv: func(name string) string { return s.env[name] }, Stdout: &s.out})
 	s.seen = interpret(s.out.String())
 	output, _ := os.ReadFile(s.env["GITHUB_OUTPUT"])
 	s.outputs = readOutputs(s.t, string(output))

@@ -88,9 +88,24 @@ func (r *run) interrupted(ctx context.Context, d deployment) error {
 	if r.inputs.detach {
 		return &problem{Code: "cancelled", Message: fmt.Sprintf("cancelled; deployment %d goes on (on-cancel: detach)", d.ID), Hint: "look at " + r.server.page(d)}
 	}
-	err := r.server.call(ctx, http.MethodPost, fmt.Sprintf("/api/v1/deployments/%d/cancel", d.ID), nil, nil, nil)
-	if err != nil {
+	if err := r.cancel(ctx, d.ID); err != nil {
 		return &problem{Code: "cancelled", Message: fmt.Sprintf("cancelled; deployment %d could not be cancelled: %v", d.ID, err), Hint: fmt.Sprintf("shipgate cancel %d", d.ID)}
 	}
 	return &problem{Code: "cancelled", Message: fmt.Sprintf("cancelled; the server was asked to cancel deployment %d", d.ID), Hint: "look at " + r.server.page(d)}
+}
+
+// cancel asks the server to cancel, with another token where the one at hand is out of time.
+func (r *run) cancel(ctx context.Context, id int64) error {
+	ask := func() error {
+		return r.server.call(ctx, http.MethodPost, fmt.Sprintf("/api/v1/deployments/%d/cancel", id), nil, nil, nil)
+	}
+	err := ask()
+	var refused *problem
+	if !errors.As(err, &refused) || refused.Code != "unauthorised" || r.server.asked == nil {
+		return err
+	}
+	if err := r.server.renew(ctx); err != nil {
+		return err
+	}
+	return ask()
 }

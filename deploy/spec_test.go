@@ -107,7 +107,7 @@ func TestAskedStrategyIsForOneDeployment(t *testing.T) {
 		t.Errorf("strategy %s:\n%s", first.Strategy, said)
 	}
 	s.branches.files = map[string]string{sha(2): "strategy: blue-green\nport: 9000\n"}
-	if d := ask(2, "recreate"); d.Strategy != store.Recreate {
+	if d := ask(2, "recreate"); d.Strategy != store.Recreate || strings.Contains(strings.Join(s.lines(d.ID), "\n"), "shipgate.yaml decides") {
 		t.Errorf("with a shipgate.yaml: strategy %s:\n%s", d.Strategy, strings.Join(s.lines(d.ID), "\n"))
 	}
 	if d := ask(3, ""); d.Strategy != store.BlueGreen {
@@ -120,7 +120,7 @@ func TestAskedStrategyIsForOneDeployment(t *testing.T) {
 	}
 	s.configure(appName, `{"volumes":[{"name":"data","path":"/data"}],"healthcheck":{"path":"/healthz"}}`)
 	forced := ask(4, "blue-green")
-	if said := strings.Join(s.lines(forced.ID), "\n"); forced.Strategy != store.Recreate || !strings.Contains(said, "plan blue-green was asked for and is not possible: ") {
+	if said := strings.Join(s.lines(forced.ID), "\n"); forced.Strategy != store.Recreate || strings.Contains(said, "asked for with this deployment") || !strings.Contains(said, "plan blue-green was asked for and is not possible: ") {
 		t.Errorf("strategy %s:\n%s", forced.Strategy, said)
 	}
 }

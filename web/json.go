@@ -94,7 +94,7 @@ func (s *server) outcomeJSON(ctx context.Context, app store.App, d store.Deploym
 	}
 	if d.PreviousLive != 0 {
 		previous, err := s.Store.Deployment(ctx, d.PreviousLive)
-		if err != nil && store.CodeOf(err) != store.CodeNotFound {
+		if err != nil {
 			return out, err
 		}
 		out.PreviousRelease = previous.Release

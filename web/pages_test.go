@@ -111,6 +111,10 @@ func TestCommitLink(t *testing.T) {
 		t.Error("a link without a forge")
 	}
 	l.github.connection = &store.ForgeConnection{WebURL: "https://github.com"}
+	built, err := l.store.Enqueue(t.Context(), store.NewDeployment{App: "hello", Trigger: store.TriggerAPI, SHA: secondCommit, BuiltFrom: firstCommit})
+	if err != nil || !strings.Contains(b.get(fmt.Sprintf("/deployments/%d", built.ID)).body, link) {
+		t.Errorf("no link to the commit that an upload was built from: %v", err)
+	}
 	if !strings.Contains(b.get(page).body, link) {
 		t.Error("no link to the commit")
 	}

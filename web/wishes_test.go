@@ -104,6 +104,7 @@ func TestOutcomeOfADeployment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(30 * time.Millisecond) // to start it
 	healthy := l.advance(built, store.StepHealthy)
 	time.Sleep(20 * time.Millisecond) // between healthy and live
 	got = show(l.advance(healthy, store.StepDone))
@@ -114,8 +115,17 @@ func TestOutcomeOfADeployment(t *testing.T) {
 	if !slices.Equal(names, []string{"wait", "build", "start", "gate", "route", "live", "drain"}) {
 		t.Errorf("steps %v", names)
 	}
-	if got.ImageDigest != "sha256:b1" || got.CutoverMS < 20 || got.DurationMS < got.CutoverMS || got.DurationMS != got.FinishedAt.Sub(got.CreatedAt).Milliseconds() {
+	if got.ImageDigest != "sha256:b1" || got.CutoverMS < 20 || got.DurationMS < got.CutoverMS+30 || got.DurationMS != got.FinishedAt.Sub(got.CreatedAt).Milliseconds() {
 		t.Errorf("at the end: %+v", got.outcomeJSON)
+	}
+	pulled, err := l.store.Advance(t.Context(), l.enqueue("hello"), store.StepBuilt, store.Change{Release: &store.Release{
+		App: "hello", Source: store.SourceImage, Config: []byte("{}"), SealedEnv: l.sealed(nil), Artefact: store.Artefact{Image: "sha256:b1", Digest: "hello@sha256:d1"},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got = show(pulled); got.ImageDigest != "hello@sha256:d1" {
+		t.Errorf("it was pulled as %s", got.ImageDigest)
 	}
 	l.ask("PATCH", "/api/v1/apps/hello", `{"config":{"repo_owner":"o","repo_name":"r","public_logs":true}}`).must(t, 200)
 	if got = show(first); got.LogURL != fmt.Sprintf("https://deploy.example.com/deployments/%d?key=%s", first.ID, l.store.PageKey(first.ID)) {
