@@ -52,6 +52,19 @@ func TestDeploys(t *testing.T) {
 	}
 }
 
+// A cutover of less than a millisecond is one all the same, and the page is where the server says.
+func TestOutputsAsTheServerSaysThem(t *testing.T) {
+	f := newFakeServer(t)
+	f.verdict.CutoverMS, f.verdict.LogURL = 0, "https://deploy.example.com/deployments/42?key=k"
+	if s := f.step().run(t.Context()); s.outputs["cutover-ms"] != "0" || s.outputs["log-url"] != f.verdict.LogURL {
+		t.Errorf("outputs %v", s.outputs)
+	}
+	f.verdict.Verdict = "failed"
+	if s := f.step("GITHUB_RUN_ID=8").run(t.Context()); s.outputs["cutover-ms"] != "" || !strings.Contains(s.summary, "deployments/42?key=k") {
+		t.Errorf("outputs %v\n%s", s.outputs, s.summary)
+	}
+}
+
 // Nothing that others wrote is Markdown or HTML in the summary, one output, or more than one line of the log.
 func TestTextsStayTexts(t *testing.T) {
 	f := newFakeServer(t)
@@ -369,13 +382,14 @@ func TestServersThatAreNotOurs(t *testing.T) {
 		"newer and refuses": {"2", 404, "speaks protocol 2, and this client speaks 1", exitUsage},
 		"no shipgate":       {"", 200, "is no shipgate server", exitUsage},
 		"in front of one":   {"", 403, "answered 403", exitErrored},
+		"made elsewhere":    {"1", 400, "answered 400", exitErrored}, // its Location is not where to go
 		"sends elsewhere":   {"", 307, "the server sends on to https://elsewhere.example.com/", exitUsage},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			if test.protocol != "" {
 				w.Header().Set("Shipgate-Protocol", test.protocol)
 			}
-			if test.status == 307 {
+			if test.status == 307 || test.status == 400 {
 				w.Header().Set("Location", "https://elsewhere.example.com/")
 			}
 			w.WriteHeader(test.status)
@@ -448,6 +462,10 @@ func TestPathMode(t *testing.T) {
 	}
 	if want := []string{"assets/app.js ", "assets/home ../index.html", "index.html "}; !slices.Equal(names, want) {
 		t.Errorf("uploaded %q, want %q", names, want)
+	}
+	by := f.step("SHIPGATE_INPUT_PATH="+dist, "GITHUB_SHA=", "GITHUB_RUN_ID=")
+	if by.run(t.Context()); by.code != 0 || f.asked[len(f.asked)-1]["built_from"] != nil {
+		t.Errorf("outside of a workflow: exit %d, asked %v\n%s", by.code, f.asked, &by.out)
 	}
 	if s := f.step("SHIPGATE_INPUT_PATH=missing").run(t.Context()); s.code != exitUsage {
 		t.Errorf("a missing path: exit %d", s.code)

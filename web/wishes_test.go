@@ -118,14 +118,22 @@ func TestOutcomeOfADeployment(t *testing.T) {
 	if got.ImageDigest != "sha256:b1" || got.CutoverMS < 20 || got.DurationMS < got.CutoverMS+30 || got.DurationMS != got.FinishedAt.Sub(got.CreatedAt).Milliseconds() {
 		t.Errorf("at the end: %+v", got.outcomeJSON)
 	}
-	pulled, err := l.store.Advance(t.Context(), l.enqueue("hello"), store.StepBuilt, store.Change{Release: &store.Release{
-		App: "hello", Source: store.SourceImage, Config: []byte("{}"), SealedEnv: l.sealed(nil), Artefact: store.Artefact{Image: "sha256:b1", Digest: "hello@sha256:d1"},
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got = show(pulled); got.ImageDigest != "hello@sha256:d1" {
-		t.Errorf("it was pulled as %s", got.ImageDigest)
+	for _, test := range []struct {
+		artefact store.Artefact
+		want     string
+	}{
+		{store.Artefact{Image: "sha256:b1", Digest: "hello@sha256:d1"}, "hello@sha256:d1"}, {store.Artefact{Image: "hello:3"}, ""}, {store.Artefact{Site: "site-3"}, ""},
+	} {
+		made, err := l.store.Advance(t.Context(), l.enqueue("hello"), store.StepBuilt, store.Change{Release: &store.Release{
+			App: "hello", Source: store.SourceImage, Config: []byte("{}"), SealedEnv: l.sealed(nil), Artefact: test.artefact,
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got = show(made); got.ImageDigest != test.want {
+			t.Errorf("%+v gives the digest %q", test.artefact, got.ImageDigest)
+		}
+		l.advance(made, store.StepDone)
 	}
 	l.ask("PATCH", "/api/v1/apps/hello", `{"config":{"repo_owner":"o","repo_name":"r","public_logs":true}}`).must(t, 200)
 	if got = show(first); got.LogURL != fmt.Sprintf("https://deploy.example.com/deployments/%d?key=%s", first.ID, l.store.PageKey(first.ID)) {
