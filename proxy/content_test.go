@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -53,6 +54,95 @@ func TestSmallFilesAreReadOnceAndWithinBounds(t *testing.T) {
 	c.hold("b", []byte("four"))
 	if _, held := c.small["b"]; held || c.room != 3 {
 		t.Error("more is held than there is room for")
+	}
+}
+
+// Larger files stay open for the next request: one reader each, from the beginning, and not too many.
+func TestLargeFilesStayOpen(t *testing.T) {
+	large := strings.Repeat("x", smallFile) + "end"
+	files := map[string]string{}
+	for n := range idleFiles + 1 {
+		files[fmt.Sprintf("%02d.bin", n)] = large
+	}
+	tree := writeTree(t, files, nil)
+	c, err := openContents(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(n int) *lentFile {
+		t.Helper()
+		opened, err := c.open(form{path: fmt.Sprintf("files/%02d.bin", n), size: int64(len(large))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return opened.(*lentFile)
+	}
+	closeAll := func(opened ...*lentFile) {
+		for _, file := range opened {
+			if err := file.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	first, second := open(0), open(0)
+	if first.File == second.File {
+		t.Fatal("two readers have one file")
+	}
+	if _, err := io.CopyN(io.Discard, first, 100); err != nil {
+		t.Fatal(err)
+	}
+	closeAll(first)
+	if err := os.RemoveAll(filepath.Join(tree, "files")); err != nil { // as it happens to a release that nothing needs any more
+		t.Fatal(err)
+	}
+	again := open(0)
+	if text, err := io.ReadAll(again); again.File != first.File || string(text) != large || err != nil {
+		t.Errorf("opened anew, or read on where it was left: %d bytes, %v", len(text), err)
+	}
+	closeAll(again, second)
+	if len(c.idle) != 2 {
+		t.Errorf("%d are idle", len(c.idle))
+	}
+	if _, err := c.open(form{path: "files/01.bin", size: int64(len(large))}); err == nil {
+		t.Error("a file that is not there was opened")
+	}
+}
+
+func TestNotTooManyFilesStayOpen(t *testing.T) {
+	large := strings.Repeat("x", smallFile+1)
+	tree := writeTree(t, map[string]string{"a.bin": large, "b.bin": large}, nil)
+	c, err := openContents(tree)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var opened []*lentFile
+	for range idleFiles + 3 {
+		file, err := c.open(form{path: "files/a.bin", size: int64(len(large))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		opened = append(opened, file.(*lentFile))
+	}
+	for _, file := range opened {
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(c.idle) != idleFiles {
+		t.Errorf("%d are idle", len(c.idle))
+	}
+	if _, err := opened[2].Stat(); err == nil {
+		t.Error("the third is still open")
+	}
+	if _, err := opened[3].Stat(); err != nil {
+		t.Errorf("the fourth is closed: %v", err)
+	}
+	other, err := c.open(form{path: "files/b.bin", size: int64(len(large))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Close(); err != nil || c.idle[idleFiles-1] != other {
+		t.Errorf("what was asked for last is not kept: %v", err)
 	}
 }
 
@@ -118,6 +208,10 @@ func TestUnchangedFileIsNotOpened(t *testing.T) {
 	tree := writeTree(t, map[string]string{"app.3f9c2ab1.js": strings.Repeat("x", smallFile+1)}, nil)
 	s := mustOpen(t, store.Target{Site: tree})
 	tag := get(t, s, "/app.3f9c2ab1.js").Header().Get("Etag")
+	for _, idle := range s.contents.idle {
+		_ = idle.File.Close()
+	}
+	s.contents.idle = nil
 	if err := os.Remove(filepath.Join(tree, "files", "app.3f9c2ab1.js")); err != nil {
 		t.Fatal(err)
 	}
