@@ -112,8 +112,9 @@ func TestCommitLink(t *testing.T) {
 	}
 	l.github.connection = &store.ForgeConnection{WebURL: "https://github.com"}
 	built, err := l.store.Enqueue(t.Context(), store.NewDeployment{App: "hello", Trigger: store.TriggerAPI, SHA: secondCommit, BuiltFrom: firstCommit})
-	if err != nil || !strings.Contains(b.get(fmt.Sprintf("/deployments/%d", built.ID)).body, link) {
-		t.Errorf("no link to the commit that an upload was built from: %v", err)
+	uploaded := b.get(fmt.Sprintf("/deployments/%d", built.ID)).body
+	if err != nil || !strings.Contains(uploaded, link+`><code>`+firstCommit[:7]+`</code>`) || !strings.Contains(uploaded, `<code>`+secondCommit[:7]+`</code> built from`) {
+		t.Errorf("no link to the commit that an upload was built from: %v\n%s", err, uploaded)
 	}
 	if !strings.Contains(b.get(page).body, link) {
 		t.Error("no link to the commit")

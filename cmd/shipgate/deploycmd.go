@@ -178,6 +178,9 @@ func describe(w io.Writer, d shownDeployment) {
 		{"strategy", fmt.Sprintf("%s: %s", d.Strategy, d.StrategyReason)},
 		{"verdict", standing(d.Deployment)},
 	}
+	if d.BuiltFrom != "" {
+		rows = append(rows, []string{"built from", d.BuiltFrom})
+	}
 	if d.ImageDigest != "" {
 		rows = append(rows, []string{"digest", d.ImageDigest})
 	}
