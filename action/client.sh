@@ -7,9 +7,9 @@ folder=$(dirname "${BASH_SOURCE[0]}")
 fetched= # a file that is not whole yet
 fetcher= # the process that writes it
 
-# fail CODE EXIT MESSAGE HINT
+# fail CODE EXIT MESSAGE HINT: an input that the message repeats stays one line, and so no command.
 fail() {
-	echo "::error title=shipgate%3A $1::$3%0ANext: $4"
+	echo "::error title=shipgate%3A $1::${3//[$'\r\n']/ }%0ANext: $4"
 	exit "$2"
 }
 

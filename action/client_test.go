@@ -138,6 +138,12 @@ func TestClientThatIsNotPinnedDoesNotRun(t *testing.T) {
 	c.wants("no such file", 4, 1, "::error title=shipgate%3A unreachable::the client cannot be fetched from")
 	c.wants("a version without pins", 2, 0, "this action has no client v9.9.9 for linux_amd64; it has: v1.2.0 v1.1.0", "SHIPGATE_VERSION=v9.9.9")
 	c.wants("a version that is a pattern", 2, 0, "this action has no client v1.2.. for", "SHIPGATE_VERSION=v1.2..")
+	if _, output, _ := c.run("SHIPGATE_VERSION=v9\n::add-mask::x\r::error::y"); len(interpret(output).commands) != 1 {
+		t.Errorf("an input is a command:\n%s", output)
+	}
+	if _, output, _ := c.run("SHIPGATE_BINARY=/nowhere\n::add-mask::x"); len(interpret(output).commands) != 1 {
+		t.Errorf("an input is a command:\n%s", output)
+	}
 	c.wants("a platform without pins", 2, 0, "for darwin_amd64", "RUNNER_OS=macOS")
 	c.wants("an unknown platform", 2, 0, "there is no client for ARM", "RUNNER_ARCH=ARM")
 	if files := c.cached(); len(files) != 0 {
