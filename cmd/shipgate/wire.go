@@ -52,7 +52,7 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 func (s *services) wireEngine(sites, stacks string) {
 	id := s.store.ServerID()
 	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: id, Logger: s.logger})
-	s.stacks = compose.New(compose.Options{ServerID: id, Network: s.engine.Network, Containers: s.engine.List, Logger: s.logger})
+	s.stacks = compose.New(compose.Options{ServerID: id, Network: s.engine.Network, Containers: s.engine.List, DropDoubles: s.engine.DropDoubles, Logger: s.logger})
 	s.builder = builder.New(builder.Options{
 		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, Login: s.store.RegistryLogin, StackPlan: s.planStack, Logger: s.logger,
 		Snapshots: func(ctx context.Context, app, sha string) (builder.Snapshot, error) {

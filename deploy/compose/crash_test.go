@@ -2,9 +2,13 @@ package compose
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/api/types/network"
 	"github.com/docker/docker/client"
 
 	"github.com/shipgate/shipgate/deploy/dockerengine"
@@ -132,6 +137,63 @@ services:
 			}
 		})
 	}
+}
+
+// The engine may make a network for a plugin that is dead by then, beside the one that the next plugin has made. Nothing
+// starts on a name that is there twice.
+func TestNetworkThatIsThereTwice(t *testing.T) {
+	l := newLab(t)
+	spec := func(deployment int64) store.StackSpec {
+		return l.spec(t, l.app(), deployment, files{"compose.yaml": `{services: {web: {image: web, environment: {PORT: "8080"}}, db: {image: db}}}`}, nil)
+	}
+	for range 2 {
+		l.makeNetwork(t, projectName(l.app())+"_default", map[string]string{
+			store.LabelApp: l.app(), store.LabelData: l.server, store.LabelRole: string(store.RoleStack),
+			"com.docker.compose.project": projectName(l.app()), "com.docker.compose.network": "default",
+		})
+	}
+	foreign := l.makeNetwork(t, projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: "of somebody else"})
+	defer func() {
+		if err := l.docker.NetworkRemove(context.WithoutCancel(t.Context()), foreign); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := l.try(t.Context(), spec(1)); !errors.Is(err, errDoubleNetwork) {
+		t.Errorf("with a network of somebody else under the same name: %v", err)
+	}
+	if _, err := l.docker.NetworkInspect(t.Context(), foreign, network.InspectOptions{}); err != nil {
+		t.Fatalf("the network of somebody else: %v", err)
+	}
+	if err := l.docker.NetworkRemove(t.Context(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	foreign = l.makeNetwork(t, projectName(l.app())+"_other", nil)
+	l.makeNetwork(t, projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: l.server})
+	l.up(t, spec(2))
+	l.makeNetwork(t, projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: l.server})
+	l.up(t, spec(3)) // the one that is used stays
+}
+
+// makeNetwork asks the engine without the check for doubles that clients add.
+func (l *lab) makeNetwork(t *testing.T, name string, labels map[string]string) (id string) {
+	t.Helper()
+	body, err := json.Marshal(map[string]any{"Name": name, "Labels": labels})
+	if err != nil {
+		t.Fatal(err)
+	}
+	engine := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", strings.TrimPrefix(l.docker.DaemonHost(), "unix://"))
+	}}}
+	response, err := engine.Post("http://engine/v1.41/networks/create", "application/json", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var made struct{ ID string }
+	if err := json.NewDecoder(response.Body).Decode(&made); err != nil || response.StatusCode != http.StatusCreated {
+		t.Fatalf("%s: %v", response.Status, err)
+	}
+	return made.ID
 }
 
 // A plugin that writes nothing does not notice that nobody reads any more; the kernel ends it.

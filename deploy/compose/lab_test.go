@@ -86,7 +86,7 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) options(plugin string) Options {
 	return Options{
-		ServerID: l.server, Network: l.engine.Network, Containers: l.engine.List,
+		ServerID: l.server, Network: l.engine.Network, Containers: l.engine.List, DropDoubles: l.engine.DropDoubles,
 		Getenv: func(name string) string {
 			if name == "SHIPGATE_COMPOSE" {
 				return plugin

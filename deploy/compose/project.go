@@ -177,10 +177,16 @@ func (p *project) lastLines(ctx context.Context, service string, log func(string
 	}
 }
 
+// errDoubleNetwork says that two networks of the stack have one name.
+var errDoubleNetwork = store.Problemf(store.CodeErrored, "a network of the stack is there twice").
+	WithHint("docker network ls, and docker network rm of the one without containers")
+
 // engineProblem knows what is not the stack's fault by the engine's and the plugin's words, nil for anything else.
 func engineProblem(said []string) error {
 	text := strings.Join(said, "\n")
 	switch {
+	case strings.Contains(text, "is ambiguous (") && strings.Contains(text, "matches found on name"):
+		return errDoubleNetwork
 	case strings.Contains(text, "Cannot connect to the Docker daemon"), strings.Contains(text, "error during connect"):
 		return store.Problemf(store.CodeErrored, "the Docker engine does not answer").WithHint("sudo systemctl start docker")
 	case strings.Contains(text, "no space left on device"):

@@ -4,6 +4,7 @@ package compose
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"math"
@@ -24,8 +25,10 @@ type Options struct {
 	Network func(ctx context.Context) (name string, err error)
 	// Containers lists those of an app, or of all apps when it is empty, that carry our labels.
 	Containers func(ctx context.Context, app string) ([]store.Container, error)
-	Getenv     func(name string) string // nil: the process's own
-	Logger     *slog.Logger             // nil: the default one
+	// DropDoubles removes networks of an app's stack until there is one of each name.
+	DropDoubles func(ctx context.Context, app string) error
+	Getenv      func(name string) string // nil: the process's own
+	Logger      *slog.Logger             // nil: the default one
 }
 
 // Stacks runs stacks with the Docker Compose plugin. It is safe for concurrent use.
@@ -83,10 +86,6 @@ func (s *Stacks) Up(ctx context.Context, spec store.StackSpec, log func(line str
 		return err
 	}
 	defer release()
-	on, err := s.project(ctx, spec.App)
-	if err != nil {
-		return err
-	}
 	r, err := s.rendering(ctx, spec)
 	if err != nil {
 		return err
@@ -98,13 +97,30 @@ func (s *Stacks) Up(ctx context.Context, spec store.StackSpec, log func(line str
 	for _, note := range r.notes {
 		log(note)
 	}
-	if err := on.up(ctx, r, model, log); err != nil {
+	if err := s.bringUp(ctx, r, model, log); err != nil {
 		return err
 	}
 	if err := r.binds.sweep(); err != nil {
 		s.options.Logger.Warn("files that no service mounts are left", "app", spec.App, "error", err)
 	}
 	return nil
+}
+
+// bringUp begins again where a network is there twice: the one that an ended plugin had asked for came to be after all.
+func (s *Stacks) bringUp(ctx context.Context, r *rendering, model []byte, log func(string)) error {
+	for try := 1; ; try++ {
+		on, err := s.project(ctx, r.spec.App)
+		if err != nil {
+			return err
+		}
+		err = on.up(ctx, r, model, log)
+		if !errors.Is(err, errDoubleNetwork) || try == busyTries {
+			return err
+		}
+		if err := s.options.DropDoubles(ctx, r.spec.App); err != nil {
+			return err
+		}
+	}
 }
 
 func (s *Stacks) rendering(ctx context.Context, spec store.StackSpec) (*rendering, error) {
