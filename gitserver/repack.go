@@ -66,14 +66,14 @@ func (c *collection) found(plan *repackPlan, size int64) {
 
 // plan says what is of use in the old packs, unless nothing can have been lost since the last look: then it is empty.
 func (c *collection) plan(ctx context.Context) (*repackPlan, lastLook, error) {
-	last, packs := c.repository.look, c.repository.packs.Load()
+	last := c.repository.look
+	packs, roots, err := c.present(ctx)
+	if err != nil {
+		return nil, last, err
+	}
 	old, young, newest, err := c.byAge(packs.packs)
 	if err != nil || len(old) == 0 {
 		return &repackPlan{}, last, err
-	}
-	roots, err := c.roots(ctx)
-	if err != nil {
-		return nil, last, err
 	}
 	all := &objects{packs: packs.packs, boundary: packs.boundary.incomplete(packs)}
 	if !c.dry && len(old) <= manyPacks && !last.due() {
@@ -95,6 +95,14 @@ func (c *collection) plan(ctx context.Context) (*repackPlan, lastLook, error) {
 	}
 	plan, err := newRepackPlan(old, young, all.boundary, reached)
 	return plan, look, err
+}
+
+// present gives the packs and the roots of one moment: a push between the two would name what these packs do not have.
+func (c *collection) present(ctx context.Context) (*objects, []plumbing.Hash, error) {
+	c.repository.lock.Lock()
+	defer c.repository.lock.Unlock()
+	roots, err := c.roots(ctx)
+	return c.repository.packs.Load(), roots, err
 }
 
 // due says that the repository has to be looked through, whatever is reached now.

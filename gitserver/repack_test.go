@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -89,6 +90,28 @@ func (r *rig) take(repository *repository, p packBuilder) {
 	repository.lock.Lock()
 	defer repository.lock.Unlock()
 	check(r.t, errors.Join(q.promote(repository), q.discard()))
+}
+
+// What is judged is of one moment: no root is of a push that the packs are too old for.
+func TestCollectJudgesOneMoment(t *testing.T) {
+	f := newTestForge(t)
+	f.deployed(1)
+	c := f.collection(keeping(1))
+	judged := make(chan error, 1)
+	c.repository.lock.Lock() // as a push between its pack and its ref
+	unlock := sync.OnceFunc(c.repository.lock.Unlock)
+	defer unlock()
+	go func() {
+		_, _, err := c.present(t.Context())
+		judged <- err
+	}()
+	select {
+	case <-judged:
+		t.Fatal("judged in the middle of a push")
+	case <-time.After(100 * time.Millisecond):
+	}
+	unlock()
+	check(t, <-judged)
 }
 
 // A push that was checked before a collection does not come in when that took away what it builds on.
