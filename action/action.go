@@ -28,7 +28,8 @@ type Options struct {
 	Stdout io.Writer
 	Client *http.Client // nil: one of ours
 
-	away time.Duration // how long a server that is followed may be out of reach; 0: awayPatience
+	away    time.Duration // how long a server that is followed may be out of reach; 0: awayPatience
+	silence time.Duration // after which a quiet log says that all is well; 0: silence
 }
 
 // run is one step of a workflow.
@@ -39,13 +40,14 @@ type run struct {
 	server *server
 	asked  map[string]any // of the server; nil: nothing yet
 	away   time.Duration
+	quiet  time.Duration
 	tail   []string // the last lines, for the summary
 }
 
 // Run does what the inputs in the environment ask for and gives the exit code. A ctx that ends, as by a signal, cancels the
 // deployment or lets it go on, as the inputs say, and Run returns within 6 s.
 func Run(ctx context.Context, options Options) int {
-	r := &run{out: newCommands(options.Stdout, options.Getenv), away: cmp.Or(options.away, awayPatience)}
+	r := &run{out: newCommands(options.Stdout, options.Getenv), away: cmp.Or(options.away, awayPatience), quiet: cmp.Or(options.silence, silence)}
 	err := r.prepare(options)
 	if err == nil {
 		err = r.work(ctx)
@@ -130,7 +132,14 @@ type problem struct {
 
 	file string // of the repository, for a fault that has a place
 	line int
+
+	// foreign says that something else than the server may have answered, or a server in trouble: it means nothing for the
+	// deployment.
+	foreign bool
 }
+
+// passing says that another try may fare better.
+func (p *problem) passing() bool { return p.foreign || p.Code == "unreachable" }
 
 func (p *problem) Error() string { return p.Message }
 

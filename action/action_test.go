@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -173,7 +174,7 @@ func TestCancelWithATokenThatHasExpired(t *testing.T) {
 	f.verdict.Verdict = ""
 	f.expire = "none yet"
 	runner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprintf(w, `{"value":"identity for %s"}`, r.URL.Query().Get("audience"))
+		fmt.Fprintf(w, `{"value":"identity for %s %s"}`, r.URL.Query().Get("audience"), rand.Text())
 	}))
 	defer runner.Close()
 	s := f.step("SHIPGATE_INPUT_TOKEN=", "ACTIONS_ID_TOKEN_REQUEST_URL="+runner.URL+"/token?api=1", "ACTIONS_ID_TOKEN_REQUEST_TOKEN=runner-secret")
@@ -445,22 +446,7 @@ func TestPathMode(t *testing.T) {
 	if s.run(t.Context()); s.code != 0 || f.asked[0]["sha"] != strings.Repeat("b", 40) || f.asked[0]["built_from"] != strings.Repeat("a", 40) {
 		t.Fatalf("exit %d, asked %v\n%s", s.code, f.asked, &s.out)
 	}
-	unpacked, err := gzip.NewReader(bytes.NewReader(f.uploaded))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for stream := tar.NewReader(unpacked); ; {
-		header, err := stream.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		names = append(names, header.Name+" "+header.Linkname)
-	}
-	if want := []string{"assets/app.js ", "assets/home ../index.html", "index.html "}; !slices.Equal(names, want) {
+	if names, want := unpacked(t, f.uploaded), "assets/app.js ,assets/home ../index.html,index.html "; names != want {
 		t.Errorf("uploaded %q, want %q", names, want)
 	}
 	by := f.step("SHIPGATE_INPUT_PATH="+dist, "GITHUB_SHA=", "GITHUB_RUN_ID=")
@@ -469,6 +455,26 @@ func TestPathMode(t *testing.T) {
 	}
 	if s := f.step("SHIPGATE_INPUT_PATH=missing").run(t.Context()); s.code != exitUsage {
 		t.Errorf("a missing path: exit %d", s.code)
+	}
+}
+
+// unpacked lists the files of an upload, with where links lead.
+func unpacked(t *testing.T, upload []byte) string {
+	t.Helper()
+	content, err := gzip.NewReader(bytes.NewReader(upload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for stream := tar.NewReader(content); ; {
+		header, err := stream.Next()
+		if errors.Is(err, io.EOF) {
+			return strings.Join(names, ",")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, header.Name+" "+header.Linkname)
 	}
 }
 

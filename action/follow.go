@@ -48,14 +48,8 @@ func (r *run) follow(ctx context.Context, d deployment) (deployment, error) {
 		if errors.Is(err, errBroken) { // it was there, even if it had nothing to say
 			seen = time.Now()
 		}
-		var refused *problem
-		if errors.As(err, &refused) && refused.Code != "unreachable" {
-			if refused.Code != "unauthorised" || r.server.asked == nil {
-				return d, err
-			}
-			if err := r.server.renew(ctx); err != nil {
-				return d, err
-			}
+		if failed := r.recover(ctx, err); failed != nil && !isPassing(failed) {
+			return d, failed
 		}
 		if time.Since(seen) > r.away {
 			return d, &problem{Code: "unreachable", Message: fmt.Sprintf("deployment %d cannot be followed any more: %v", d.ID, err), Hint: "look at " + r.server.page(d)}
@@ -64,6 +58,22 @@ func (r *run) follow(ctx context.Context, d deployment) (deployment, error) {
 			return d, err
 		}
 	}
+}
+
+// recover gets another token where the one at hand is not taken any more, and otherwise gives the fault as it is.
+func (r *run) recover(ctx context.Context, fault error) error {
+	var refused *problem
+	if !errors.As(fault, &refused) || refused.passing() || refused.Code != "unauthorised" || r.server.asked == nil {
+		return fault
+	}
+	return r.server.renew(ctx)
+}
+
+// isPassing says that a deployment may be followed again: the server or its neighbours are in trouble, which says nothing
+// of the deployment.
+func isPassing(fault error) bool {
+	var refused *problem
+	return !errors.As(fault, &refused) || refused.passing()
 }
 
 // followOnce reads one stream to its end.
@@ -96,7 +106,7 @@ func (r *run) followOnce(ctx context.Context, id int64, after *int64) (d deploym
 				return d, fmt.Errorf("read event: %w", err)
 			}
 			*after = e.ID
-			quiet.Reset(silence)
+			quiet.Reset(r.quiet)
 			r.show(e)
 		}
 	}
@@ -107,13 +117,13 @@ func (r *run) followOnce(ctx context.Context, id int64, after *int64) (d deploym
 func (r *run) breakSilence(ctx context.Context) *time.Timer {
 	var quiet *time.Timer
 	ready := make(chan struct{})
-	quiet = time.AfterFunc(silence, func() {
+	quiet = time.AfterFunc(r.quiet, func() {
 		<-ready
 		if ctx.Err() != nil {
 			return // the stream has ended at this very moment
 		}
 		r.out.say("… still at work")
-		quiet.Reset(silence)
+		quiet.Reset(r.quiet)
 	})
 	close(ready)
 	return quiet

@@ -18,6 +18,8 @@ const inputPrefix = "SHIPGATE_INPUT_"
 type inputs struct {
 	server, app, ref, sha, image, path, environment, token, audience, strategy string
 
+	content string // the tree of what was uploaded; empty until then, and without path
+
 	wait, dryRun, summary bool
 	statusOnly            bool // the server makes no deployment at GitHub
 	timeout               time.Duration
@@ -152,11 +154,12 @@ func readPlace(getenv func(string) string) place {
 	}
 }
 
-// key is the same for the same attempt of the same job, so that a step that is repeated joins its deployment.
+// key is the same for the same attempt of the same job, so that a step that is repeated joins its deployment. Other files
+// in the same directory are another deployment.
 func (p place) key(in inputs) string {
 	if p.run == "" {
 		return "" // not in a workflow
 	}
-	sum := sha256.Sum256([]byte(strings.Join([]string{p.repository, p.run, p.attempt, p.job, in.app, in.environment, in.ref, in.sha, in.image, in.path, in.strategy}, "\x00")))
+	sum := sha256.Sum256([]byte(strings.Join([]string{p.repository, p.run, p.attempt, p.job, in.app, in.environment, in.ref, in.sha, in.image, in.path, in.content, in.strategy}, "\x00")))
 	return "workflow-" + p.run + "-" + hex.EncodeToString(sum[:16])
 }

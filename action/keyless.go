@@ -36,28 +36,36 @@ func (s *server) renew(ctx context.Context) (err error) {
 	return err
 }
 
-func (s *server) exchange(ctx context.Context, ask, bearer string) (string, error) {
-	identity, err := s.identity(ctx, ask, bearer)
-	if err != nil {
-		return "", err
-	}
-	s.out.mask(identity)
-	var got struct {
-		Token string `json:"token"`
-	}
-	body := map[string]string{"token": identity, "app": s.inputs.app}
-	if err := s.call(ctx, http.MethodPost, "/api/v1/oidc/exchange", nil, body, &got); err != nil {
-		return "", err
-	}
-	s.out.mask(got.Token)
-	return got.Token, nil
+// exchange takes a new identity for each try: one is good for one exchange, and the answer to that may be lost.
+func (s *server) exchange(ctx context.Context, ask, bearer string) (token string, err error) {
+	err = patiently(ctx, func() (again bool, err error) {
+		identity, again, err := s.identity(ctx, ask, bearer)
+		if err != nil {
+			return again, err
+		}
+		s.out.mask(identity)
+		body, err := json.Marshal(map[string]string{"token": identity, "app": s.inputs.app})
+		if err != nil {
+			return false, fmt.Errorf("encode request: %w", err)
+		}
+		var got struct {
+			Token string `json:"token"`
+		}
+		if again, err = s.callOnce(ctx, http.MethodPost, "/api/v1/oidc/exchange", nil, body, &got); err != nil {
+			return again, err
+		}
+		s.out.mask(got.Token)
+		token = got.Token
+		return false, nil
+	})
+	return token, err
 }
 
 const identityPatience = 20 * time.Second
 
 // identity asks the runner for the job's identity token, made for our server.
 // https://docs.github.com/en/actions/reference/security/oidc#methods-for-requesting-the-oidc-token
-func (s *server) identity(ctx context.Context, ask, bearer string) (string, error) {
+func (s *server) identity(ctx context.Context, ask, bearer string) (value string, again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, identityPatience)
 	defer cancel()
 	audience := s.inputs.audience
@@ -66,12 +74,12 @@ func (s *server) identity(ctx context.Context, ask, bearer string) (string, erro
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, ask+"&audience="+url.QueryEscape(audience), nil)
 	if err != nil {
-		return "", fmt.Errorf("ask the runner for an identity: %w", err)
+		return "", false, fmt.Errorf("ask the runner for an identity: %w", err)
 	}
 	request.Header.Set("Authorization", "Bearer "+bearer)
 	response, err := s.http.Do(request)
 	if err != nil {
-		return "", &problem{Code: "unreachable", Message: "the runner gives no identity: it does not answer", Hint: "run the job again"}
+		return "", true, &problem{Code: "unreachable", Message: "the runner gives no identity: it does not answer", Hint: "run the job again"}
 	}
 	defer response.Body.Close()
 	var got struct {
@@ -79,7 +87,8 @@ func (s *server) identity(ctx context.Context, ask, bearer string) (string, erro
 	}
 	err = json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&got)
 	if err != nil || response.StatusCode != http.StatusOK || got.Value == "" {
-		return "", &problem{Code: "unreachable", Message: "the runner gives no identity: it answers " + response.Status, Hint: "run the job again"}
+		refused := response.StatusCode >= 400 && response.StatusCode < 500 && response.StatusCode != http.StatusTooManyRequests
+		return "", !refused, &problem{Code: "unreachable", Message: "the runner gives no identity: it answers " + response.Status, Hint: "run the job again"}
 	}
-	return got.Value, nil
+	return got.Value, false, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha1"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -29,19 +30,25 @@ type fakeServer struct {
 	asked       []map[string]any      // bodies of what was asked for
 	uploaded    []byte
 	cancelled   []string
-	resumed     []string      // Last-Event-IDs
-	tokens      []string      // what was used
-	breakAfter  int           // events of one stream; 0: all
-	refuse      []int         // statuses for the next deployments asked for
-	expire      string        // a token that is not taken any more
-	mute        time.Duration // how long each stream is silent before it breaks off
-	mutes       int           // how many of them
+	exchanged   map[string]bool // identities
+	resumed     []string        // Last-Event-IDs
+	tokens      []string        // what was used
+	breakAfter  int             // events of one stream; 0: all
+	refuse      []int           // statuses for the next deployments asked for
+	expire      string          // a token that is not taken any more
+	mute        time.Duration   // how long each stream is silent before it breaks off
+	mutes       int             // how many of them
 	hold        chan struct{}
+	front       []int         // statuses that something in front of the server gives to the next streams
+	spent       int           // exchanges whose answers are lost
+	onBreak     func()        // at the end of a stream that has no verdict
+	hang        bool          // asked to cancel, it does not answer
+	pause       time.Duration // before the last event of a stream
 }
 
 func newFakeServer(t *testing.T) *fakeServer {
 	t.Helper()
-	f := &fakeServer{t: t, deployments: map[string]deployment{}}
+	f := &fakeServer{t: t, deployments: map[string]deployment{}, exchanged: map[string]bool{}}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	f.verdict = deployment{Verdict: "succeeded", Strategy: "blue-green", StrategyReason: "health check", Release: 7, Previous: 41, PreviousRelease: 6, ImageDigest: "sha256:1c",
 		DurationMS: 6500, CutoverMS: 1500, Steps: []stepTime{{"wait", 3}, {"build", 6000}, {"gate", 30}, {"route", 1500}}}
@@ -63,6 +70,11 @@ func newFakeServer(t *testing.T) *fakeServer {
 	mux.HandleFunc("GET /api/v1/deployments/{id}/events", f.stream)
 	mux.HandleFunc("POST /api/v1/deployments/{id}/cancel", func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
+		if f.hang {
+			f.mu.Unlock()
+			<-r.Context().Done()
+			f.mu.Lock()
+		}
 		defer f.mu.Unlock()
 		f.cancelled = append(f.cancelled, r.PathValue("id"))
 		w.WriteHeader(http.StatusAccepted)
@@ -75,9 +87,22 @@ func newFakeServer(t *testing.T) *fakeServer {
 		}
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		if f.exchanged[body.Token] {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		f.exchanged[body.Token] = true
+		if f.spent > 0 {
+			f.spent--
+			w.Header().Set("Content-Length", "100") // and less comes
+			return
+		}
 		fmt.Fprintf(w, `{"token":"sg_exchanged_%d","expires_at":"2026-01-01T00:00:00Z"}`, len(f.tokens))
 	})
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f.inFront(w, r) {
+			return
+		}
 		w.Header().Set("Shipgate-Protocol", "1")
 		token := strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")
 		if r.URL.Path != "/api/v1/oidc/exchange" && !strings.HasPrefix(token, "sg_") || token == f.expired() && token != "" {
@@ -92,6 +117,18 @@ func newFakeServer(t *testing.T) *fakeServer {
 	}))
 	t.Cleanup(func() { f.CloseClientConnections(); f.Close() })
 	return f
+}
+
+// inFront answers in place of the server, as a proxy does whose server is away.
+func (f *fakeServer) inFront(w http.ResponseWriter, r *http.Request) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.front) == 0 || !strings.HasSuffix(r.URL.Path, "/events") {
+		return false
+	}
+	w.WriteHeader(f.front[0])
+	f.front = f.front[1:]
+	return true
 }
 
 func (f *fakeServer) expired() string {
@@ -142,7 +179,7 @@ func (f *fakeServer) upload(w http.ResponseWriter, r *http.Request) {
 	defer f.mu.Unlock()
 	f.uploaded = content
 	w.WriteHeader(http.StatusCreated)
-	_, _ = io.WriteString(w, `{"sha":"`+strings.Repeat("b", 40)+`","files":2,"bytes":10}`)
+	_, _ = fmt.Fprintf(w, `{"sha":"%s","tree":"%x","files":2,"bytes":10}`, strings.Repeat("b", 40), sha1.Sum(content))
 }
 
 func (f *fakeServer) stream(w http.ResponseWriter, r *http.Request) {
@@ -171,11 +208,19 @@ func (f *fakeServer) stream(w http.ResponseWriter, r *http.Request) {
 		}
 		panic(http.ErrAbortHandler)
 	}
-	for _, e := range events {
+	for n, e := range events {
 		if e.ID <= after {
 			continue
 		}
+		if n == len(events)-1 {
+			time.Sleep(f.pause)
+		}
 		if sent++; limit > 0 && sent > limit {
+			f.mu.Lock()
+			if f.onBreak != nil {
+				f.onBreak()
+			}
+			f.mu.Unlock()
 			panic(http.ErrAbortHandler) // as a server that is killed
 		}
 		data, _ := json.Marshal(e)
@@ -183,6 +228,9 @@ func (f *fakeServer) stream(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).Flush()
 	}
 	if end.Verdict == "" {
+		if f.onBreak != nil {
+			f.onBreak()
+		}
 		<-r.Context().Done()
 		return
 	}
@@ -200,6 +248,7 @@ type step struct {
 	summary string
 	seen    runnerView
 	away    time.Duration
+	silence time.Duration
 }
 
 func (f *fakeServer) step(inputs ...string) *step {
@@ -219,7 +268,7 @@ func (f *fakeServer) step(inputs ...string) *step {
 
 func (s *step) run(ctx context.Context) *step {
 	s.t.Helper()
-	s.code = Run(ctx, Options{away: s.away, Getenv: func(name string) string { return s.env[name] }, Stdout: &s.out})
+	s.code = Run(ctx, Options{away: s.away, silence: s.silence, Getenv: func(name string) string { return s.env[name] }, Stdout: &s.out})
 	s.seen = interpret(s.out.String())
 	output, _ := os.ReadFile(s.env["GITHUB_OUTPUT"])
 	s.outputs = readOutputs(s.t, string(output))

@@ -83,7 +83,7 @@ func (s *server) page(d deployment) string {
 }
 
 // call makes a request until it is answered: again after a pause when the server cannot be reached or asks for patience.
-// Every call can be repeated: a deployment by its key, and what cancels or reads by nature.
+// What is called this way can be repeated: a deployment by its key, and what cancels or reads by nature.
 func (s *server) call(ctx context.Context, method, path string, header http.Header, body, into any) error {
 	var content []byte
 	if body != nil {
@@ -92,9 +92,16 @@ func (s *server) call(ctx context.Context, method, path string, header http.Head
 			return fmt.Errorf("encode request: %w", err)
 		}
 	}
+	return patiently(ctx, func() (again bool, err error) {
+		return s.callOnce(ctx, method, path, header, content, into)
+	})
+}
+
+// patiently tries something until it goes well, or is not worth another try.
+func patiently(ctx context.Context, try func() (again bool, err error)) error {
 	limit := time.Now().Add(callPatience)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		again, err := s.callOnce(ctx, method, path, header, content, into)
+		again, err := try()
 		if err == nil || !again || time.Now().After(limit) {
 			return err
 		}
@@ -161,8 +168,7 @@ func (s *server) send(ctx context.Context, method, path string, header http.Head
 	if mismatch != nil {
 		return nil, false, mismatch
 	}
-	refused := refusalOf(response)
-	return nil, response.StatusCode == http.StatusTooManyRequests || response.StatusCode == 502 || response.StatusCode == 503 || response.StatusCode == 504, refused
+	return nil, response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusBadGateway, refusalOf(response)
 }
 
 // checkProtocol refuses a server that speaks another version. What stands in front of one may refuse in its place.
@@ -181,16 +187,19 @@ func refusalOf(response *http.Response) error {
 	if target := response.Header.Get("Location"); response.StatusCode < 400 && target != "" {
 		return usage("give the input server the address where it is", "the server sends on to %.200s", target)
 	}
+	ours := response.Header.Get("Shipgate-Protocol") != ""
+	foreign := !ours || response.StatusCode == http.StatusTooManyRequests || response.StatusCode >= http.StatusInternalServerError
 	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	refused := &problem{}
 	if err == nil && json.Unmarshal(text, refused) == nil && refused.Code != "" {
+		refused.foreign = foreign
 		return refused
 	}
 	code := "errored"
-	if response.StatusCode >= 502 && response.StatusCode <= 504 {
+	if response.StatusCode >= http.StatusBadGateway {
 		code = "unreachable"
 	}
-	return &problem{Code: code, Message: fmt.Sprintf("the server answered %s: %.200s", response.Status, text), Hint: "look at the server's log"}
+	return &problem{Code: code, Message: fmt.Sprintf("the server answered %s: %.200s", response.Status, text), Hint: "look at the server's log", foreign: foreign}
 }
 
 func (s *server) unreachable(err error) error {

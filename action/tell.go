@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"html"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -28,7 +29,7 @@ func (r *run) end(d deployment) error {
 		r.out.notice("Deployed", fmt.Sprintf("%s %s is live: %s", d.App, cut(d.SHA, 7), d.URL))
 		return nil
 	}
-	end := verdictOf(d, r.server.page(d))
+	end := r.verdictOf(d)
 	if slices.Contains(r.inputs.failOn, d.Verdict) {
 		return end
 	}
@@ -64,13 +65,27 @@ func cut(text string, most int) string {
 var faultPlace = regexp.MustCompile(`^([\w][\w./-]*):([0-9]+): `)
 
 // verdictOf says why a deployment did not succeed, and where in the repository the fault is.
-func verdictOf(d deployment, page string) *problem {
-	p := &problem{Code: d.Verdict, Message: cmp.Or(d.Reason, d.Verdict) + " · " + page, Hint: d.Hint}
+func (r *run) verdictOf(d deployment) *problem {
+	p := &problem{Code: d.Verdict, Message: cmp.Or(d.Reason, d.Verdict) + " · " + r.server.page(d), Hint: d.Hint}
 	if found := faultPlace.FindStringSubmatch(d.Reason); found != nil {
-		p.file = found[1]
-		p.line, _ = strconv.Atoi(found[2])
+		if p.file = r.inWorkspace(found[1]); p.file != "" {
+			p.line, _ = strconv.Atoi(found[2])
+		}
 	}
 	return p
+}
+
+// inWorkspace names a file of what was deployed as the workspace knows it; empty when it is not in there.
+func (r *run) inWorkspace(file string) string {
+	if r.inputs.path == "" {
+		return file
+	}
+	workspace := r.out.getenv("GITHUB_WORKSPACE")
+	at, err := filepath.Rel(workspace, filepath.Join(r.directory(), filepath.FromSlash(file)))
+	if err != nil || workspace == "" || !filepath.IsLocal(at) {
+		return ""
+	}
+	return filepath.ToSlash(at)
 }
 
 // summary is a page of Markdown about the deployment. The runner takes a mebibyte of it.

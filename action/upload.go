@@ -12,28 +12,27 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"time"
 )
+
+// directory is what the input path means.
+func (r *run) directory() string {
+	if filepath.IsAbs(r.inputs.path) {
+		return r.inputs.path
+	}
+	return filepath.Join(r.out.getenv("GITHUB_WORKSPACE"), r.inputs.path)
+}
 
 // upload sends a directory of the workspace, without git's own files, and gives the commit that it becomes.
 func (r *run) upload(ctx context.Context) (sha string, err error) {
-	dir := r.inputs.path
-	if !filepath.IsAbs(dir) {
-		dir = filepath.Join(r.out.getenv("GITHUB_WORKSPACE"), dir)
-	}
-	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+	dir, err := filepath.EvalSymlinks(r.directory()) // a build may give a link to where its result is
+	if info, failed := os.Stat(dir); err != nil || failed != nil || !info.IsDir() {
 		return "", usage("path: dist", "input path is no directory: %s", r.inputs.path)
 	}
-	limit := time.Now().Add(callPatience)
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		sha, again, err := r.uploadOnce(ctx, dir)
-		if err == nil || !again || time.Now().After(limit) {
-			return sha, err
-		}
-		if err := wait(ctx, pause); err != nil {
-			return "", err
-		}
-	}
+	err = patiently(ctx, func() (again bool, err error) {
+		sha, again, err = r.uploadOnce(ctx, dir)
+		return again, err
+	})
+	return sha, err
 }
 
 func (r *run) uploadOnce(ctx context.Context, dir string) (sha string, again bool, err error) {
@@ -58,6 +57,7 @@ func (r *run) uploadOnce(ctx context.Context, dir string) (sha string, again boo
 	defer response.Body.Close()
 	var made struct {
 		SHA   string `json:"sha"`
+		Tree  string `json:"tree"`
 		Files int    `json:"files"`
 		Bytes int64  `json:"bytes"`
 	}
@@ -65,6 +65,7 @@ func (r *run) uploadOnce(ctx context.Context, dir string) (sha string, again boo
 		return "", true, r.server.unreachable(err)
 	}
 	r.out.say(fmt.Sprintf("upload  %d files, %d bytes as commit %s", made.Files, made.Bytes, cut(made.SHA, 7)))
+	r.inputs.content = made.Tree
 	return made.SHA, false, nil
 }
 

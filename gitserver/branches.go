@@ -151,16 +151,17 @@ func (r *repository) settleHead(name string) error {
 var shortID = regexp.MustCompile(`^[0-9a-f]{4,40}$`)
 
 // Resolve finds the commit that a branch, a tag, or a full or short id names; "" is the deploy branch. The
-// forge is asked first, unless a full id is here; while it cannot be reached, what is here counts.
+// forge is asked first, unless a full id is here; while it cannot be reached, what is here counts. What is still at the
+// forge is left for Obtain, since it may be large: its subject is empty, and a full id is not asked for at all.
 func (s *Server) Resolve(ctx context.Context, app, ref string) (sha, subject string, err error) {
-	name, err := s.obtainNamed(ctx, app, ref)
+	name, away, err := s.nameAtForge(ctx, app, ref)
 	if store.CodeOf(err) == store.CodeUnreachable && ctx.Err() == nil {
 		if sha, subject, here := s.resolveHere(ctx, app, ref); here == nil {
 			return sha, subject, nil
 		}
 	}
-	if err != nil {
-		return "", "", err
+	if err != nil || away {
+		return name, "", err
 	}
 	return s.resolveHere(ctx, app, name)
 }

@@ -221,12 +221,27 @@ func (s *Server) Obtain(ctx context.Context, d store.Deployment) (fetched bool, 
 	id := plumbing.NewHash(d.SHA)
 	for {
 		if kept, err := r.keep(id, d.ID); err != nil || kept {
-			return fetched, err
+			return fetched, errors.Join(err, s.describe(ctx, r, d))
 		}
 		if fetched, err = s.Fetch(ctx, d.App, d.SHA); err != nil {
 			return false, err
 		}
 	}
+}
+
+// describe gives a deployment that was asked for by an id alone the subject of its commit.
+func (s *Server) describe(ctx context.Context, r *repository, d store.Deployment) error {
+	if d.Subject != "" {
+		return nil
+	}
+	commit, err := r.packs.Load().commit(plumbing.NewHash(d.SHA))
+	if err != nil {
+		return nil // what the build makes of an object that is no commit is its business
+	}
+	if subject := subjectOf(commit.Message); subject != "" {
+		return s.store.Describe(ctx, d.ID, subject)
+	}
+	return nil
 }
 
 // keep puts the commit under the deployment's ref; false when it is not here.

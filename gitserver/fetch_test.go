@@ -226,10 +226,22 @@ func TestResolveAtForge(t *testing.T) {
 	f.work.git("push", "-q", "forge", "v1")
 	second := f.publish("two", "a", "2")
 	for ref, want := range map[string]string{"": second, "main": second, "v1": first, first: first} {
-		sha, _, err := f.rig.server.Resolve(t.Context(), testApp, ref)
+		sha, subject, err := f.rig.server.Resolve(t.Context(), testApp, ref)
 		check(t, err)
 		equal(t, "commit of "+ref, sha, want)
+		equal(t, "subject of "+ref, subject, "") // it is at the forge still: what is large is fetched in the lane
+		equal(t, "fetched", f.has(want), false)
 	}
+	d, err := f.store.Enqueue(t.Context(), store.NewDeployment{App: testApp, Trigger: store.TriggerAPI, SHA: second})
+	check(t, err)
+	_, err = f.rig.server.Obtain(t.Context(), d)
+	check(t, err)
+	d, err = f.store.Deployment(t.Context(), d.ID)
+	check(t, err)
+	equal(t, "subject once it is here", d.Subject, "two")
+	_, subject, err := f.rig.server.Resolve(t.Context(), testApp, "main")
+	check(t, err)
+	equal(t, "subject of what is here", subject, "two")
 	head, err := f.rig.server.RemoteHead(t.Context(), testApp, "refs/heads/none")
 	check(t, err)
 	equal(t, "head of no branch", head, "")

@@ -218,30 +218,28 @@ func (s *Server) atForge(ctx context.Context, app store.App, f *forge, ref strin
 	return "", nil
 }
 
-// obtainNamed brings in what a name stands for at the forge, and gives the name by which it is here then.
-func (s *Server) obtainNamed(ctx context.Context, name, ref string) (string, error) {
+// nameAtForge gives the id of the commit that a name stands for at the forge, or the name where the forge has no say in it.
+// Away says that the commit is not here yet.
+func (s *Server) nameAtForge(ctx context.Context, name, ref string) (id string, away bool, err error) {
 	sha := strings.ToLower(ref)
 	full := store.ValidateCommitID(sha) == nil
 	if s.remote == nil || (full && s.holds(name, sha)) {
-		return ref, nil
+		return ref, false, nil
 	}
 	app, err := s.store.App(ctx, name)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	f, err := s.forge(ctx, app)
 	if err != nil || f == nil {
-		return ref, err
+		return ref, false, err
 	}
 	if !full {
 		if sha, err = s.atForge(ctx, app, f, ref); err != nil || sha == "" {
-			return ref, err
+			return ref, false, err
 		}
 	}
-	if _, err := s.Fetch(ctx, name, sha); err != nil {
-		return "", fmt.Errorf("fetch %.7s: %w", sha, err)
-	}
-	return sha, nil
+	return sha, !s.holds(name, sha), nil
 }
 
 // holds says whether an object is here already.

@@ -48,11 +48,15 @@ func (s *Server) Upload(ctx context.Context, app store.App, subject string, cont
 	if err := tree.take(ctx, content, pack); err != nil {
 		return upload, err
 	}
-	id, err := pack.commit(tree, subject, time.Now())
+	root, err := tree.root.write(pack)
 	if err != nil {
 		return upload, err
 	}
-	upload = store.Upload{SHA: id.String(), Files: tree.files, Bytes: tree.bytes}
+	id, err := pack.commit(root, subject, time.Now())
+	if err != nil {
+		return upload, err
+	}
+	upload = store.Upload{SHA: id.String(), Tree: root.String(), Files: tree.files, Bytes: tree.bytes}
 	return upload, s.takeIn(ctx, r, pack)
 }
 
@@ -71,12 +75,8 @@ func (s *Server) takeIn(ctx context.Context, r *repository, pack *uploadPack) er
 	return errors.Join(q.promote(r), q.discard())
 }
 
-// commit writes the trees and the commit, and gives its id.
-func (p *uploadPack) commit(tree *uploadTree, subject string, now time.Time) (plumbing.Hash, error) {
-	root, err := tree.root.write(p)
-	if err != nil {
-		return plumbing.ZeroHash, err
-	}
+// commit writes the commit of a tree, and gives its id.
+func (p *uploadPack) commit(root plumbing.Hash, subject string, now time.Time) (plumbing.Hash, error) {
 	who := fmt.Sprintf("shipgate <shipgate@localhost> %d +0000", now.Unix())
 	content := fmt.Sprintf("tree %s\nauthor %s\ncommitter %s\n\n%s\n", root, who, who, orText(plainSubject(subject), "Upload"))
 	return p.add(plumbing.CommitObject, int64(len(content)), strings.NewReader(content))

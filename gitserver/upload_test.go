@@ -84,6 +84,7 @@ func TestUploadOfNativeTar(t *testing.T) {
 	out, err := native.Output()
 	check(t, err)
 	equal(t, "tree", strings.TrimSpace(string(out)), c.git("rev-parse", "HEAD^{tree}"))
+	equal(t, "tree in the answer", upload.Tree, c.git("rev-parse", "HEAD^{tree}"))
 	_, subject, err := r.server.Resolve(t.Context(), testApp, upload.SHA)
 	check(t, err)
 	equal(t, "subject", subject, "Built by [31m CI run 7")
@@ -91,6 +92,7 @@ func TestUploadOfNativeTar(t *testing.T) {
 	again, err := r.upload(stream)
 	check(t, err)
 	equal(t, "files of the same again", again.Files, 8)
+	equal(t, "tree of the same again", again.Tree, upload.Tree)
 	r.clean()
 }
 
@@ -276,7 +278,9 @@ func FuzzUpload(f *testing.F) {
 			}
 			return
 		}
-		_, err = pack.commit(tree, "fuzz", time.Unix(0, 0))
+		root, err := tree.root.write(pack)
+		check(t, err)
+		_, err = pack.commit(root, "fuzz", time.Unix(0, 0))
 		check(t, err)
 		stream, err := pack.stream()
 		check(t, err)

@@ -138,6 +138,31 @@ func supersede(tx txContext, app, by int64) ([]int64, error) {
 	return waiting, nil
 }
 
+// Asked finds the deployment that this key of an app has given.
+func (s *Store) Asked(ctx context.Context, app, key string) (d Deployment, found bool, err error) {
+	var id int64
+	err = s.read.QueryRowContext(ctx, `SELECT d.id FROM deployments d JOIN apps a ON a.id = d.app
+		WHERE a.name = ? AND d.idempotency_key = ?`, app, key).Scan(&id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return Deployment{}, false, nil
+	}
+	if err != nil {
+		return Deployment{}, false, fmt.Errorf("find deployment of idempotency key: %w", err)
+	}
+	d, err = s.Deployment(ctx, id)
+	return d, err == nil, err
+}
+
+// Describe gives a deployment the subject of its commit, once that is known.
+func (s *Store) Describe(ctx context.Context, id int64, subject string) error {
+	return s.change(ctx, func(tx *sql.Tx) error {
+		if _, err := (txContext{ctx, tx}).exec(`UPDATE deployments SET subject = ? WHERE id = ?`, subject, id); err != nil {
+			return fmt.Errorf("describe deployment: %w", err)
+		}
+		return nil
+	})
+}
+
 // endQueued gives a deployment that has not started its verdict.
 func endQueued(tx txContext, id int64, verdict Verdict, reason string) error {
 	_, err := tx.exec(`UPDATE deployments SET step = 'undone', verdict = ?, reason = ?, finished_at = ? WHERE id = ?`,

@@ -155,6 +155,11 @@ func checkStrategy(app store.App, strategy string) error {
 // deployCommit deploys a commit that was pushed before. The deploy branch moves to it with the verdict, also where it is
 // there already: what runs now may move it before.
 func (s *server) deployCommit(ctx context.Context, app store.App, ref string, asked store.NewDeployment) (store.Deployment, error) {
+	if asked.IdempotencyKey != "" { // what was asked for before needs neither ref nor forge any more
+		if d, found, err := s.Store.Asked(ctx, app.Name, asked.IdempotencyKey); err != nil || found {
+			return d, err
+		}
+	}
 	sha, subject, err := s.Repositories.Resolve(ctx, app.Name, ref)
 	if err != nil {
 		return store.Deployment{}, err

@@ -60,6 +60,12 @@ func TestDeployTwiceWithOneKey(t *testing.T) {
 	if first.ID != again.ID || first.ID == another.ID || first.ID == elsewhere.ID {
 		t.Errorf("deployments %d, %d, %d, %d", first.ID, again.ID, another.ID, elsewhere.ID)
 	}
+	l.git.fault = store.Problemf(store.CodeUnreachable, "the forge does not answer")
+	l.deploy("hello", `{}`, "three").must(t, http.StatusServiceUnavailable)
+	l.deploy("hello", `{}`, "two").must(t, 202).into(t, &again) // which needs no forge
+	if again.ID != another.ID {
+		t.Errorf("deployment %d is joined, want %d", again.ID, another.ID)
+	}
 	l.deploy("hello", `{}`, strings.Repeat("k", 201)).must(t, 400)
 	l.deploy("hello", `{"rollback_to":0}`, "three").must(t, 400)
 }

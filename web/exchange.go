@@ -37,6 +37,8 @@ var (
 	errExchange = store.Problemf(store.CodeUnauthorised, "the identity is not trusted to deploy this app").
 			WithHint("on the server: shipgate audit --app APP says why")
 	errTooMany = store.Problemf(store.CodeUnreachable, "too many exchanges at once").WithHint("try again in a minute")
+	// errLater is for faults that are not the identity's: another one may fare better.
+	errLater = store.Problemf(store.CodeUnreachable, "identities cannot be verified just now").WithHint("try again in a minute")
 )
 
 // limitExchanges keeps strangers from making us call issuers and write refusals at will: the trail says once a minute that
@@ -86,6 +88,9 @@ func (s *server) exchange(c echo.Context) error {
 	secret, token, identity, err := s.exchangeFor(c.Request().Context(), request)
 	if err != nil {
 		s.auditRefusal(c, identity.Repository, request.App, err)
+		if store.CodeOf(err) == store.CodeUnreachable {
+			return errLater
+		}
 		return errExchange
 	}
 	s.audit(c, s.Store.Audit, store.AuditEntry{
@@ -112,7 +117,7 @@ func (s *server) exchangeFor(ctx context.Context, request exchangeRequest) (secr
 	}
 	rules, err := s.Store.Trusts(ctx, request.App)
 	if err != nil {
-		return "", token, identity, err
+		return "", token, identity, store.Problemf(store.CodeUnreachable, "look up whom the app trusts: %w", err)
 	}
 	if err := fitting(rules, identity); err != nil {
 		return "", token, identity, err
@@ -124,7 +129,11 @@ func (s *server) exchangeFor(ctx context.Context, request exchangeRequest) (secr
 		return "", token, identity, err
 	}
 	secret, token, fresh, err := s.Store.Exchange(ctx, identity, request.App, exchangedLives)
-	if err == nil && !fresh {
+	switch {
+	case store.CodeOf(err) == store.CodeNotFound: // the app is gone by now
+	case err != nil:
+		err = store.Problemf(store.CodeUnreachable, "make a token: %w", err)
+	case !fresh:
 		err = errors.New("the token was exchanged before")
 	}
 	return secret, token, identity, err

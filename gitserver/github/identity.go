@@ -179,10 +179,17 @@ func (i *Identities) Verify(ctx context.Context, token string) (store.Identity, 
 		return store.Identity{}, errors.New("the token has not one signature")
 	}
 	payload, err := keys.VerifySignature(oidc.ClientContext(ctx, i.options.Client), token)
+	if errors.Unwrap(err) != nil { // only what kept it from having the keys is wrapped
+		return store.Identity{}, issuerAway(err)
+	}
 	if err != nil {
 		return store.Identity{}, fmt.Errorf("the token's signature is not the issuer's: %w", err)
 	}
 	return i.identity(payload)
+}
+
+func issuerAway(err error) error {
+	return store.Problemf(store.CodeUnreachable, "the issuer cannot be asked for its keys: %w", err)
 }
 
 // keysOf asks an issuer once where its keys are; the keys themselves are fetched again when one is unknown.
@@ -198,7 +205,7 @@ func (i *Identities) keysOf(ctx context.Context, issuer string) (oidc.KeySet, er
 	}
 	provider, err := oidc.NewProvider(oidc.ClientContext(ctx, i.options.Client), issuer)
 	if err != nil {
-		return nil, fmt.Errorf("the issuer cannot be asked for its keys: %w", err)
+		return nil, issuerAway(err)
 	}
 	var found struct {
 		Keys string `json:"jwks_uri"`
