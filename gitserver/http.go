@@ -73,9 +73,6 @@ func (s *Server) audit(r *http.Request, token store.Token, app string, refused e
 	switch problem, known := store.AsProblem(refused); {
 	case known && problem.Code == store.CodeUnauthorised:
 		entry.Outcome, entry.Reason = store.AuditRefused, problem.Message
-		if store.ValidateAppName(app) != nil {
-			entry.App = ""
-		}
 	case refused != nil:
 		return // there is no such app
 	case r.Method == http.MethodPost:

@@ -4,7 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // AuditEntry is one use of the server by somebody.
@@ -28,8 +30,11 @@ const (
 )
 
 const (
-	auditKept  = 50_000      // entries; the oldest go
-	auditQuiet = time.Minute // what repeats within this time is written once, where it changes nothing
+	auditKept      = 50_000      // entries; the oldest go
+	auditStrangers = 5_000       // of those who were turned away, kept besides: they must not drive out what was done
+	auditSweep     = 64          // entries that may come before what is too much goes
+	auditText      = 500         // runes of a text
+	auditQuiet     = time.Minute // what repeats within this time is written once, where it changes nothing
 )
 
 // Audit adds an entry to the trail, now.
@@ -45,21 +50,68 @@ func (s *Store) AuditQuietly(ctx context.Context, entry AuditEntry) error {
 
 func (s *Store) audit(ctx context.Context, e AuditEntry, quiet time.Duration) error {
 	now := time.Now()
-	e.Reason = s.Masked(e.Reason)
+	e.Who, e.Action, e.Reason = auditable(e.Who), auditable(e.Action), auditable(s.Masked(e.Reason))
 	return s.transact(ctx, s.relaxed, func(tx *sql.Tx) error {
 		t := txContext{ctx, tx}
-		_, err := t.exec(`INSERT INTO audit (at, token, who, action, app, deployment, outcome, reason, remote)
+		if err := dropUnknownApp(t, &e); err != nil {
+			return err
+		}
+		result, err := t.exec(`INSERT INTO audit (at, token, who, action, app, deployment, outcome, reason, remote)
 			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS (SELECT 1 FROM audit WHERE at > ?10
 				AND token = ?2 AND action = ?4 AND app = ?5 AND outcome = ?7 AND reason = ?8 AND remote = ?9)`,
 			stamp(now), e.Token, e.Who, e.Action, e.App, e.Deployment, e.Outcome, e.Reason, e.Remote, quietSince(now, quiet))
-		if err == nil {
-			_, err = t.exec(`DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?`, auditKept)
-		}
 		if err != nil {
 			return fmt.Errorf("write audit trail: %w", err)
 		}
-		return nil
+		return sweepAudit(t, result)
 	})
+}
+
+// auditable makes one short line of what may come from a stranger, without what a terminal would take for a command.
+func auditable(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(text, "\uFFFD"))
+	if runes := []rune(text); len(runes) > auditText {
+		return string(runes[:auditText-1]) + "…"
+	}
+	return text
+}
+
+// dropUnknownApp keeps out names that somebody who was refused made up.
+func dropUnknownApp(tx txContext, e *AuditEntry) error {
+	if e.Outcome != AuditRefused {
+		return nil
+	}
+	var known bool
+	if err := tx.row(`SELECT EXISTS (SELECT 1 FROM apps WHERE name = ?)`, e.App).Scan(&known); err != nil {
+		return fmt.Errorf("find app: %w", err)
+	}
+	if !known {
+		e.App = ""
+	}
+	return nil
+}
+
+// sweepAudit removes the oldest entries beyond what is kept, now and then: of strangers, and of all others.
+func sweepAudit(tx txContext, written sql.Result) error {
+	if added, err := written.RowsAffected(); err != nil || added == 0 {
+		return err
+	}
+	if id, err := written.LastInsertId(); err != nil || id%auditSweep != 0 {
+		return err
+	}
+	for stranger, kept := range map[bool]int{true: auditStrangers, false: auditKept} {
+		_, err := tx.exec(`DELETE FROM audit WHERE (token = 0 AND outcome = ?1) = ?2 AND id <=
+			(SELECT id FROM audit WHERE (token = 0 AND outcome = ?1) = ?2 ORDER BY id DESC LIMIT 1 OFFSET ?3)`, AuditRefused, stranger, kept)
+		if err != nil {
+			return fmt.Errorf("shorten audit trail: %w", err)
+		}
+	}
+	return nil
 }
 
 // quietSince is the time after which an entry like the new one makes it needless.

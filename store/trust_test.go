@@ -1,6 +1,8 @@
 package store
 
 import (
+	"database/sql"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -153,6 +155,7 @@ func TestIdentityIsExchangedOnce(t *testing.T) {
 
 func TestAuditTrail(t *testing.T) {
 	s := newStore(t)
+	newApp(t, s, "other")
 	s.Hide("a-secret-value")
 	done := AuditEntry{Token: 3, Who: "ci", Action: "deploy", App: "hello", Deployment: 7, Outcome: AuditDone, Remote: "10.0.0.1"}
 	check(t, s.Audit(t.Context(), done))
@@ -169,5 +172,56 @@ func TestAuditTrail(t *testing.T) {
 	}
 	if one := must[[]AuditEntry](t)(s.AuditTrail(t.Context(), "hello", 1)); len(one) != 1 || one[0].ID != all[2].ID {
 		t.Errorf("of one app %+v", one)
+	}
+}
+
+// Strangers cannot drive out what was done, make up apps, or write to a terminal.
+func TestAuditTrailOfStrangers(t *testing.T) {
+	s := newStore(t)
+	done := AuditEntry{Token: 3, Who: "ci", Action: "deploy", App: "hello", Outcome: AuditDone, Remote: "10.0.0.1"}
+	check(t, s.Audit(t.Context(), done))
+	check(t, s.transact(t.Context(), s.relaxed, func(tx *sql.Tx) error {
+		for n := range auditStrangers + 2*auditSweep {
+			if _, err := tx.Exec(`INSERT INTO audit (at, token, who, action, app, deployment, outcome, reason, remote)
+				VALUES (1, 0, '', 'GET', '', 0, 'refused', ?, '10.0.0.2')`, n); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	stranger := AuditEntry{Who: "x\n2 s ago  admin\x1b[2J\u202e", Action: "GET", App: "made-up", Outcome: AuditRefused, Reason: strings.Repeat("é", auditText+1)}
+	for range auditSweep {
+		check(t, s.Audit(t.Context(), stranger))
+	}
+	all := must[[]AuditEntry](t)(s.AuditTrail(t.Context(), "", 2*auditStrangers))
+	if newest := all[0]; newest.Who != "x 2 s ago  admin [2J " || newest.App != "" || len([]rune(newest.Reason)) != auditText {
+		t.Errorf("newest %+v", newest)
+	}
+	if strangers := len(all) - 1; strangers < auditStrangers || strangers >= auditStrangers+auditSweep {
+		t.Errorf("%d entries of strangers", strangers)
+	}
+	if oldest := all[len(all)-1]; oldest.Who != "ci" {
+		t.Errorf("oldest %+v", oldest)
+	}
+}
+
+// Of what was done, the oldest goes at last.
+func TestAuditTrailIsBounded(t *testing.T) {
+	s := newStore(t)
+	check(t, s.transact(t.Context(), s.relaxed, func(tx *sql.Tx) error {
+		for range auditKept + auditSweep {
+			if _, err := tx.Exec(`INSERT INTO audit (at, token, who, action, app, deployment, outcome, reason, remote)
+				VALUES (1, 3, 'ci', 'deploy', 'hello', 7, 'done', '', '10.0.0.1')`); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	for range auditSweep {
+		check(t, s.Audit(t.Context(), AuditEntry{Token: 3, Action: "deploy", Outcome: AuditDone}))
+	}
+	all := must[[]AuditEntry](t)(s.AuditTrail(t.Context(), "", 2*auditKept))
+	if len(all) < auditKept || len(all) >= auditKept+auditSweep {
+		t.Errorf("%d entries", len(all))
 	}
 }

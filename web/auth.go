@@ -21,11 +21,12 @@ func (s *server) allow(scope string) echo.MiddlewareFunc {
 				return s.refusedEntry(c, token, c.Param("app"), err)
 			}
 			app, err := s.appOf(c, token)
+			if c.Param("deployment") != "" && (store.CodeOf(err) == store.CodeNotFound || (err == nil && !token.May("read", app))) {
+				s.refuseDeployment(c, token, app)
+				return unknownDeployment(c) // how much others deploy is none of its business
+			}
 			if err != nil {
 				return err
-			}
-			if c.Param("deployment") != "" && !token.May("read", app) {
-				return unknownDeployment(c) // how much others deploy is none of its business
 			}
 			if !token.May(scope, app) {
 				return s.refusedEntry(c, token, app, errForbidden)
@@ -58,6 +59,13 @@ func (s *server) deploymentOf(c echo.Context) (store.Deployment, error) {
 			WithHint("shipgate deployments APP")
 	}
 	return s.Store.Deployment(c.Request().Context(), id)
+}
+
+// refuseDeployment writes that a token asked for a deployment that it has no business with, or that is none.
+func (s *server) refuseDeployment(c echo.Context, token store.Token, app string) {
+	entry := s.auditEntry(c, token, app)
+	entry.Outcome, entry.Reason = store.AuditRefused, "there is no such deployment for this token"
+	s.audit(c, s.Store.AuditQuietly, entry)
 }
 
 func unknownDeployment(c echo.Context) error {

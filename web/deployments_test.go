@@ -61,7 +61,7 @@ func TestDeployTwiceWithOneKey(t *testing.T) {
 		t.Errorf("deployments %d, %d, %d, %d", first.ID, again.ID, another.ID, elsewhere.ID)
 	}
 	l.git.fault = store.Problemf(store.CodeUnreachable, "the forge does not answer")
-	l.deploy("hello", `{}`, "three").must(t, http.StatusServiceUnavailable)
+	l.deploy("hello", `{}`, "three").must(t, http.StatusGatewayTimeout)
 	l.deploy("hello", `{}`, "two").must(t, 202).into(t, &again) // which needs no forge
 	if again.ID != another.ID {
 		t.Errorf("deployment %d is joined, want %d", again.ID, another.ID)

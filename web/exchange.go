@@ -100,11 +100,7 @@ func (s *server) exchange(c echo.Context) error {
 	return c.JSON(http.StatusOK, exchangedToken{Token: secret, ExpiresAt: token.ExpiresAt})
 }
 
-// auditRefusal names the app only where there is one: what strangers make up stays out of the trail.
 func (s *server) auditRefusal(c echo.Context, who, app string, err error) {
-	if _, unknown := s.Store.App(c.Request().Context(), app); unknown != nil {
-		app = ""
-	}
 	s.audit(c, s.Store.AuditQuietly, store.AuditEntry{
 		Action: c.Request().Method + " " + c.Path(), Remote: c.RealIP(), Who: who, App: app, Outcome: store.AuditRefused, Reason: err.Error(),
 	})

@@ -418,6 +418,9 @@ func (i *fakeIdentities) Verify(_ context.Context, token string) (store.Identity
 	if strings.HasSuffix(token, "forged") {
 		return store.Identity{}, errors.New("the token's signature is not the issuer's")
 	}
+	if strings.HasSuffix(token, "away") {
+		return store.Identity{}, store.Problemf(store.CodeUnreachable, "the issuer cannot be asked for its keys")
+	}
 	return i.Read(token)
 }
 

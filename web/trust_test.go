@@ -91,6 +91,10 @@ func TestExchange(t *testing.T) {
 	if len(answers) != 1 {
 		t.Errorf("answers differ: %v", answers)
 	}
+	l.ask("POST", "/api/v1/oidc/exchange", `{"token":"11/away","app":"hello"}`).must(t, http.StatusGatewayTimeout)
+	if !contains(l.entries(""), "the issuer cannot be asked for its keys", "hello") {
+		t.Errorf("an issuer that is away is not in the trail: %+v", l.entries(""))
+	}
 	l.ask("POST", "/api/v1/oidc/exchange", `{"token":7}`).must(t, 400)
 	if !slices.ContainsFunc(l.entries(""), func(e store.AuditEntry) bool { return strings.HasPrefix(e.Reason, "the request cannot be read") }) {
 		t.Error("what cannot be read is not in the trail")
@@ -203,4 +207,38 @@ func TestAuditOverTheAPI(t *testing.T) {
 		t.Errorf("entries %+v", e)
 	}
 	l.ask("GET", "/api/v1/audit?limit=1001", "").must(t, 400)
+	made := l.request("DELETE", "/api/v1/apps/made-up", "")
+	made.Header.Set("Authorization", "Bearer sg_wrong")
+	l.send(made).must(t, 401)
+	if len(l.entries("?app=made-up")) != 0 {
+		t.Error("an app that somebody made up is in the trail")
+	}
+}
+
+// Who tries other apps' deployments gets one answer, and is seen to do so.
+func TestAuditOfProbing(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	l.createApp("other")
+	var d struct {
+		ID int64 `json:"id"`
+	}
+	l.ask("POST", "/api/v1/apps/hello/deployments", `{"ref":"main"}`).must(t, 202).into(t, &d)
+	token := l.token(store.Token{Name: "leaked", App: "other", Scope: "deploy"})
+	answers := map[string]bool{}
+	for _, number := range []int64{d.ID, d.ID + 100} {
+		cancel := l.request("POST", fmt.Sprintf("/api/v1/deployments/%d/cancel", number), "")
+		cancel.Header.Set("Authorization", "Bearer "+token)
+		answers[strings.ReplaceAll(l.send(cancel).must(t, 404).body, fmt.Sprint(number), "N")] = true
+	}
+	if len(answers) != 1 {
+		t.Errorf("answers differ: %v", answers)
+	}
+	for _, app := range []string{"hello", ""} {
+		if !slices.ContainsFunc(l.entries(""), func(e store.AuditEntry) bool {
+			return e.Who == "leaked" && e.App == app && e.Outcome == store.AuditRefused && e.Action == "POST /api/v1/deployments/:deployment/cancel"
+		}) {
+			t.Errorf("probing of %q is not in the trail: %+v", app, l.entries(""))
+		}
+	}
 }

@@ -9,11 +9,15 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/go-jose/go-jose/v4"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -126,5 +130,53 @@ func TestIdentitiesAgainstTheServer(t *testing.T) {
 	}
 	if code, said := s.end(syscall.SIGTERM); code != exitDone {
 		t.Errorf("exit %d:\n%s", code, said)
+	}
+}
+
+// A GitHub Enterprise server signs below a path of its own, and one that cannot be asked may have its keys in a file.
+func TestOtherIssuers(t *testing.T) {
+	for name, pinned := range map[string]bool{"asked": false, "with its keys in a file": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			forge := must(newTestIssuer())
+			defer forge.Close()
+			const below = "/_services/token"
+			forge.Config.Handler = http.StripPrefix(below, forge.Config.Handler)
+			forge.URL += below
+			dir := t.TempDir()
+			options := []string{"--oidc-issuer", forge.URL, "--url", "https://gate.example.com"}
+			if pinned {
+				keys := must(json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: forge.key.Public(), KeyID: "one", Algorithm: "RS256", Use: "sig"}}}))
+				file := filepath.Join(t.TempDir(), "jwks.json")
+				if err := os.WriteFile(file, keys, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				options = append(options, "--oidc-jwks", file)
+				forge.Close()
+			}
+			s := startServer(t, dir, nil, options...)
+			s.ready(t)
+			for _, args := range [][]string{
+				{"app", "create", "site", "--source", "static", "--publish-dir", ".", "--host", "site.localhost", "--no-token"},
+				{"trust", "site", "--repo", "acme/web", "--repo-id", "11", "--owner-id", "22", "--ref", "refs/heads/main"},
+			} {
+				if got := shipgate(t.Context(), map[string]string{"SHIPGATE_DATA": dir}, "", args...); got.code != 0 {
+					t.Fatalf("%v: exit %d\n%s%s", args, got.code, got.stdout, got.stderr)
+				}
+			}
+			stranger := must(rsa.GenerateKey(rand.Reader, 2048))
+			claims := map[string]any{"aud": "https://gate.example.com"}
+			for token, want := range map[string]int{must(forge.sign(claims)): http.StatusOK, must(forge.signWith(stranger, "one", claims)): http.StatusUnauthorized} {
+				body := must(json.Marshal(map[string]string{"token": token, "app": "site"}))
+				response := must(http.Post(must(readServerFile(dir)).Local+"/api/v1/oidc/exchange", "application/json", bytes.NewReader(body)))
+				response.Body.Close()
+				if response.StatusCode != want {
+					t.Errorf("status %d, want %d", response.StatusCode, want)
+				}
+			}
+			if code, said := s.end(syscall.SIGTERM); code != exitDone {
+				t.Errorf("exit %d:\n%s", code, said)
+			}
+		})
 	}
 }

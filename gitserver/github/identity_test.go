@@ -245,6 +245,36 @@ func TestIdentityOfNewKeys(t *testing.T) {
 	}
 }
 
+// An issuer that is away is no fault of the identity: another try may fare better.
+func TestIdentityWhileTheIssuerIsAway(t *testing.T) {
+	i := newIssuer(t)
+	good := identityToken(t, jose.RS256, i.key, "one", i.claims())
+	identities := i.identities("")
+	away := func(when string) {
+		t.Helper()
+		if _, err := identities.Verify(t.Context(), identityToken(t, jose.RS256, newKey(t), "two", i.claims())); store.CodeOf(err) != store.CodeUnreachable {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	i.down.Store(true)
+	away("before its keys are known")
+	i.down.Store(false)
+	if _, err := identities.Verify(t.Context(), good); err != nil {
+		t.Error(err)
+	}
+	i.down.Store(true)
+	away("with a key that is not known")
+	if _, err := identities.Verify(t.Context(), good); err != nil {
+		t.Errorf("with a key that is known: %v", err)
+	}
+	i.down.Store(false)
+	if _, err := identities.Verify(t.Context(), identityToken(t, jose.RS256, newKey(t), "one", i.claims())); err == nil {
+		t.Error("another key was taken")
+	} else if _, problem := store.AsProblem(err); problem {
+		t.Errorf("another key: %v", err)
+	}
+}
+
 // FuzzIdentity: whatever a stranger sends is refused without asking anybody.
 func FuzzIdentity(f *testing.F) {
 	identities, err := NewIdentities(IdentityOptions{Audience: func() string { return ourAddress }, Client: &http.Client{Transport: noTransport{}}})
