@@ -128,7 +128,7 @@ func TestActionDeploys(t *testing.T) {
 		t.Errorf("outputs %s, %v", output, err)
 	}
 	w.version("ENV APP_VERSION=two", "CPOY a b")
-	if bad := w.step(); w.ran(bad) != exitFailed || !regexp.MustCompile(`(?m)^::error title=shipgate%3A failed,file=Dockerfile,line=5::`).MatchString(bad.out.String()) {
+	if bad := w.step(); w.ran(bad) != exitFailed || !regexp.MustCompile(`(?m)^::error title=shipgate%3A failed,file=context/Dockerfile,line=5::`).MatchString(bad.out.String()) {
 		t.Errorf("a build that fails:\n%s", &bad.out)
 	}
 	w.version("ENV HEALTH_STATUS=503")

@@ -45,8 +45,8 @@ func unlessBusy(ctx context.Context, said *tail, do func() error) error {
 
 const busyTries = 4
 
-// busy knows the engine's words for a name or a container that is about to be free.
+// busy knows the engine's words for a name or a container that is about to be free, or went between two looks at it.
 func busy(line string) bool {
 	return strings.Contains(line, "is already in use by container") || strings.Contains(line, "is already in progress") ||
-		strings.Contains(line, "is marked for removal")
+		strings.Contains(line, "is marked for removal") || strings.Contains(line, "No such container")
 }

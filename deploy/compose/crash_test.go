@@ -241,3 +241,28 @@ services:
 	}
 	l.up(t, spec)
 }
+
+// A container may go between the two looks that Compose takes at it: then it is to look again.
+func TestContainerThatGoesBetweenTwoLooks(t *testing.T) {
+	dir := t.TempDir()
+	script := `#!/bin/sh
+echo look >>` + dir + `/looks
+[ $(wc -l <` + dir + `/looks) -gt 1 ] || { echo "Error response from daemon: $FAULT" >&2; exit 1; }
+echo '{"Name": "web-1", "Service": "web"}'
+`
+	path := filepath.Join(dir, "docker-compose")
+	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	p := &project{plugin: plugin{path: path, env: []string{"PATH=" + os.Getenv("PATH"), "FAULT=No such container: a115902ff13f"}}, app: "shop"}
+	if found, err := p.services(t.Context()); err != nil || len(found) != 1 || found[0].Service != "web" {
+		t.Errorf("found %v, %v", found, err)
+	}
+	if err := os.Remove(filepath.Join(dir, "looks")); err != nil {
+		t.Fatal(err)
+	}
+	p.plugin.env[1] = "FAULT=permission denied"
+	if found, err := p.services(t.Context()); err == nil {
+		t.Errorf("found %v after another fault", found)
+	}
+}

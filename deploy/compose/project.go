@@ -59,7 +59,14 @@ type service struct {
 }
 
 func (p *project) services(ctx context.Context) ([]service, error) {
-	output, err := p.plugin.output(ctx, p.args("ps", "--all", "--format", "json")...)
+	var output []byte
+	said := &tail{}
+	err := unlessBusy(ctx, said, func() (err error) {
+		if output, err = p.plugin.output(ctx, p.args("ps", "--all", "--format", "json")...); err != nil {
+			said.add(err.Error())
+		}
+		return err
+	})
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
