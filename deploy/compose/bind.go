@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
 )
@@ -32,10 +33,14 @@ func (b *binds) place(volume *types.ServiceVolumeConfig) error {
 		volume.ReadOnly = true
 		return b.file(&volume.Source)
 	}
-	name := b.model.short(volume.Source)
+	name := flat.Replace(b.model.short(volume.Source))
 	volume.Source = filepath.Join(b.data, name)
 	return b.makeFolder(name)
 }
+
+// flat names a folder of the app's own without a folder above it that some service could mount: what is in there is in
+// the hands of that service, which could put a symlink in the place of what another one mounts.
+var flat = strings.NewReplacer("%", "%25", "/", "%2F")
 
 // file places what the model names by its path in the checkout.
 func (b *binds) file(path *string) (err error) {
@@ -45,7 +50,7 @@ func (b *binds) file(path *string) (err error) {
 	return err
 }
 
-// makeFolder makes a folder of the app's own. What a service put there before may be a symlink: it is not followed out.
+// makeFolder makes a folder of the app's own.
 func (b *binds) makeFolder(name string) error {
 	if err := os.MkdirAll(b.data, 0o755); err != nil {
 		return fmt.Errorf("make the app's folder: %w", err)

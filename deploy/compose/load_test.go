@@ -2,6 +2,7 @@ package compose
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -133,6 +134,20 @@ func TestRefusals(t *testing.T) {
 		{web("restart: always", "include: [{path: more.yaml, env_file: ../secret.env}]").with(files{"more.yaml": "{}"}), "include has env_file", true},
 		{web("restart: always", "include: [{path: more.yaml, project_directory: ..}]").with(files{"more.yaml": "{}"}), "include has project_directory", true},
 		{web("restart: always", "include: [sub/more.yaml]").with(files{"sub/more.yaml": "include: [../../secret.yaml]"}), "leaves the repository", true},
+		{files{"compose.yaml": "services: {!x web: {extends: {file: ../secret.yaml, service: web}}}"}, "a tag that Compose does not know: !x web", true},
+		{files{"compose.yaml": "!x services: {web: {extends: {file: ../secret.yaml, service: web}}}"}, "Compose does not know: !x services", true},
+		{files{"compose.yaml": "services: {web: {!!binary ZXh0ZW5kcw==: {file: ../secret.yaml, service: web}, image: x}}"}, "!!binary", true},
+		{files{"compose.yaml": "services: {web: !x {extends: {file: ../secret.yaml, service: web}}}"}, "does not know: !x", true},
+		{files{"compose.yaml": "x-a: &a extends\nservices: {web: {*a : {file: ../secret.yaml, service: web}, image: x}}"}, "a key that is no text", true},
+		{web("restart: always", "!x include: [{path: more.yaml, env_file: ../secret.env}]").with(files{"more.yaml": "{}"}), "does not know: !x include", true},
+		{web("restart: always", "include: [more.yaml]").with(files{"more.yaml": "!x include: [../secret.yaml]"}), "more.yaml:1: a key", true},
+		{web("restart: always", "x-a: {1: b}"), "compose.yaml:5: a key that is no text", false},
+		{web("volumes: ['./data:/d', './data/sub:/s']"), "data/sub is inside of data", false},
+		{web("volumes: ['./data/sub:/s']", "  db: {image: x, volumes: ['./data:/d']}"), "data/sub is inside of data", false},
+		{web("volumes: ['./.content:/c']"), ".content: the name is taken", false},
+		{web("volumes: ['./.content/x:/c']"), ".content/x: the name is taken", false},
+		{web("volumes: [{type: image, source: x, target: /x}]"), "volumes (image)", true},
+		{web("logging: {driver: syslog, options: {syslog-address: 'tcp://127.0.0.1:6379'}}"), "logging (syslog)", true},
 		{web("restart: always").with(files{"out": "-> ../secret.env"}), "symlink out leaves", false},
 		{web("restart: always").with(files{"out": "-> /etc/passwd"}), "symlink out leaves", false},
 		{files{"compose.yaml": "-> ../secret.yaml"}, "compose.yaml leaves the repository", false},
@@ -296,11 +311,57 @@ func TestServerEnvironmentStaysOut(t *testing.T) {
 	}
 }
 
+// What the plugin is given names no variable that it would take from its own environment.
+func TestServerEnvironmentStaysOutOfThePlugin(t *testing.T) {
+	commit := web("environment: [HOME, 'GIVEN=1', MINE]\n    configs: [c]", "configs: {c: {environment: SSH_AUTH_SOCK}}")
+	rendered := func(env map[string]string) (string, *rendering, error) {
+		m := must(t, commit, store.ComposeConfig{}, env)
+		r := &rendering{
+			Model: m, spec: store.StackSpec{App: "shop", Deployment: 1, Port: 80, Address: netip.MustParseAddrPort("10.0.0.9:80"), Env: env},
+			built: store.BuiltStack{Images: map[string]string{"web": "x"}, Routed: "web"}, binds: &binds{model: m, data: t.TempDir(), used: map[string]bool{}},
+		}
+		out, err := r.render()
+		return string(out), r, err
+	}
+	if _, _, err := rendered(nil); err == nil || !strings.Contains(err.Error(), "config c is the variable SSH_AUTH_SOCK, which is not in the app's env") {
+		t.Errorf("a config of the server's environment: %v", err)
+	}
+	if _, r, err := rendered(map[string]string{"SSH_AUTH_SOCK": ""}); err != nil || !slices.Equal(r.env, []string{"SHIPGATE_SECRET_0="}) {
+		t.Errorf("an empty variable of the app: %v", err)
+	}
+	out, _, err := rendered(map[string]string{"MINE": "m", "SSH_AUTH_SOCK": "of the app"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out, "HOME") || strings.Contains(out, "null}") || strings.Contains(out, "SSH_AUTH_SOCK") || !strings.Contains(out, `"GIVEN":"1"`) || !strings.Contains(out, `"MINE":"m"`) || !strings.Contains(out, `"content":"of the app"`) {
+		t.Errorf("the plugin is given %s", out)
+	}
+}
+
+// Each folder of the app's own has one name, without a folder above it that a service could mount.
+func TestFoldersOfTheAppAreFlat(t *testing.T) {
+	m := must(t, web("volumes: ['./data/pg:/a', './data%2Fpg:/b', './logs:/c']"), store.ComposeConfig{}, nil)
+	b := &binds{model: m, data: t.TempDir(), used: map[string]bool{}}
+	var places []string
+	for _, volume := range m.project.Services["web"].Volumes {
+		if err := b.place(&volume); err != nil {
+			t.Fatal(err)
+		}
+		places = append(places, strings.TrimPrefix(volume.Source, b.data+"/"))
+		if info, err := os.Lstat(volume.Source); err != nil || !info.IsDir() {
+			t.Errorf("%s: %v", volume.Source, err)
+		}
+	}
+	if want := []string{"data%2Fpg", "data%252Fpg", "logs"}; !slices.Equal(places, want) {
+		t.Errorf("places %q, want %q", places, want)
+	}
+}
+
 // harmless are the fields of a service that stay inside the stack, or that are ours to say. A field that compose-go comes
 // to know belongs here or among the rules.
 var harmless = strings.Fields(`annotations blkio_config cap_drop cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime
 	cpus cpuset cpu_shares command configs dns dns_opt dns_search domainname entrypoint environment env_file extra_hosts group_add hostname
-	image init labels label_file logging mem_limit mem_reservation memswap_limit mem_swappiness mac_address networks pids_limit platform
+	image init labels label_file mem_limit mem_reservation memswap_limit mem_swappiness mac_address networks pids_limit platform
 	pull_policy pull_refresh_after read_only secrets shm_size stop_grace_period stop_signal sysctls tmpfs ulimits umask user volumes
 	working_dir build depends_on expose healthcheck ports stdin_open tty name profiles develop restart scale attach container_name extends
 	links`)
@@ -340,6 +401,8 @@ func FuzzLoad(f *testing.F) {
 		f.Add(web(fields)["compose.yaml"], "services: {web: {image: b}}")
 	}
 	f.Add("a: &a [*a]\nservices: *a", "")
+	f.Add("services: {!x web: {extends: {file: ../secret.yaml, service: web}}}", "")
+	f.Add("services: {web: {image: x}}\n!x include: [../secret.yaml]", "")
 	f.Add("services: !reset null\n---\nservices: {web: {image: x}}", "x: !override {}")
 	f.Fuzz(func(t *testing.T, first, second string) {
 		if strings.HasPrefix(first, "-> ") || strings.HasPrefix(second, "-> ") {

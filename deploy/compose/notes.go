@@ -29,6 +29,11 @@ func (m *Model) note() {
 	}
 }
 
+// owned says whether a mount is a folder of the app's own, which stays from one deployment to the next.
+func (m *Model) owned(volume types.ServiceVolumeConfig) bool {
+	return volume.Type == types.VolumeTypeBind && m.inside(volume.Source) && !m.ofCommit(volume)
+}
+
 // ofCommit says that a bind mounts what the commit has.
 func (m *Model) ofCommit(volume types.ServiceVolumeConfig) bool {
 	if volume.Type != types.VolumeTypeBind || !m.inside(volume.Source) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -53,6 +54,10 @@ func (m *Model) follow(v visit, seen map[visit]bool) (*lines, error) {
 		if err != nil {
 			return nil, m.problem("%s is not YAML: %s", m.short(v.file), err)
 		}
+		if node := disguised(&document); node != nil {
+			return nil, m.refused("%s:%d: a key that is no text, or a tag that Compose does not know: %s", m.short(v.file), node.Line,
+				strings.TrimSpace(node.Tag+" "+node.Value))
+		}
 		var decoded any
 		if err := document.Decode(&decoded); err != nil {
 			return nil, m.problem("%s is not YAML: %s", m.short(v.file), err)
@@ -68,6 +73,26 @@ func (m *Model) follow(v visit, seen map[visit]bool) (*lines, error) {
 			}
 		}
 	}
+}
+
+// plainTags are those of YAML's own values, and those that Compose knows:
+// https://github.com/compose-spec/compose-spec/blob/main/13-merge.md
+var plainTags = strings.Fields("!!str !!int !!float !!bool !!null !!map !!seq !!timestamp !!merge !reset !override")
+
+// disguised finds what compose-go could read in another way than we do: a key that is no text, or a tag of somebody's own.
+func disguised(node *yaml.Node) *yaml.Node {
+	for i, inner := range node.Content {
+		if key := node.Kind == yaml.MappingNode && i%2 == 0; key && (inner.Kind != yaml.ScalarNode || (inner.ShortTag() != "!!str" && inner.ShortTag() != "!!merge")) {
+			return inner
+		}
+		if inner.Kind != yaml.AliasNode && !slices.Contains(plainTags, inner.ShortTag()) {
+			return inner
+		}
+		if found := disguised(inner); found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 func (m *Model) readFile(file string) ([]byte, error) {

@@ -75,6 +75,7 @@ func (r *rendering) render() ([]byte, error) {
 func (r *rendering) common(service *types.ServiceConfig) error {
 	service.Build, service.PullPolicy, service.Develop, service.EnvFiles, service.LabelFiles = nil, "", nil, nil, nil
 	service.ContainerName = ""
+	service.Environment.RemoveEmpty() // the plugin would take what has no value from its own environment
 	service.Labels = r.with(service.Labels)
 	if service.Logging == nil {
 		service.Logging = &types.LoggingConfig{Driver: "local", Options: types.Options{"max-size": "10m", "max-file": "3"}}
@@ -145,13 +146,10 @@ func (r *rendering) objects() error {
 	for _, name := range slices.Sorted(maps.Keys(r.project.Secrets)) {
 		secret := r.project.Secrets[name]
 		if secret.Environment != "" {
-			value, set := r.spec.Env[secret.Environment]
-			if !set {
-				return r.problem("secret %s is the variable %s, which is not in the app's env", name, secret.Environment).
-					WithHint("shipgate env %s set %s=VALUE", r.app, secret.Environment)
+			variable, err := r.variable("secret "+name, secret.Environment)
+			if err != nil {
+				return err
 			}
-			variable := "SHIPGATE_SECRET_" + strconv.Itoa(len(r.env))
-			r.env = append(r.env, variable+"="+value)
 			secret.Environment, secret.Content = variable, ""
 		}
 		if err := r.binds.file(&secret.File); err != nil {
@@ -160,9 +158,17 @@ func (r *rendering) objects() error {
 		secret.Extensions = nil
 		r.project.Secrets[name] = secret
 	}
-	for name, config := range r.project.Configs {
+	for _, name := range slices.Sorted(maps.Keys(r.project.Configs)) {
+		config := r.project.Configs[name]
 		if config.Content != "" {
 			config.Environment = ""
+		}
+		if config.Environment != "" {
+			variable, err := r.variable("config "+name, config.Environment)
+			if err != nil {
+				return err
+			}
+			config.Environment = variable
 		}
 		if err := r.binds.file(&config.File); err != nil {
 			return err
@@ -170,6 +176,18 @@ func (r *rendering) objects() error {
 		r.project.Configs[name] = config
 	}
 	return nil
+}
+
+// variable gives the plugin a value of the app's env, and the name that it has there.
+func (r *rendering) variable(of, name string) (string, error) {
+	value, set := r.spec.Env[name]
+	if !set {
+		return "", r.problem("%s is the variable %s, which is not in the app's env", of, name).
+			WithHint("shipgate env %s set %s=VALUE", r.app, name)
+	}
+	variable := "SHIPGATE_SECRET_" + strconv.Itoa(len(r.env))
+	r.env = append(r.env, variable+"="+value)
+	return variable, nil
 }
 
 // literal keeps Compose from reading ${…} in values a second time.

@@ -36,6 +36,7 @@ var serviceRules = []rule{
 	{field: "device_cgroup_rules", asks: some(func(s types.ServiceConfig) []string { return s.DeviceCgroupRules })},
 	{field: "gpus", asks: count(func(s types.ServiceConfig) int { return len(s.Gpus) })},
 	{field: "deploy", asks: reserved},
+	{field: "logging", asks: logsElsewhere},
 	{field: "use_api_socket", asks: isSet(func(s types.ServiceConfig) bool { return s.UseAPISocket })},
 	{field: "external_links", asks: some(func(s types.ServiceConfig) []string { return s.ExternalLinks })},
 	{field: "volumes_from", asks: foreignVolumes},
@@ -93,6 +94,14 @@ func reserved(s types.ServiceConfig) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// logsElsewhere asks for a driver that the engine has send lines over the host's own network, or read its files.
+func logsElsewhere(s types.ServiceConfig) (string, bool) {
+	if s.Logging == nil {
+		return "", false
+	}
+	return s.Logging.Driver, !slices.Contains([]string{"", "local", "json-file", "none"}, s.Logging.Driver)
 }
 
 func foreignVolumes(s types.ServiceConfig) (string, bool) {
@@ -164,7 +173,7 @@ func (m *Model) checkService(name string, service types.ServiceConfig) (field, w
 			return "volumes", volume.Source
 		case volume.Type == types.VolumeTypeBind && volume.Bind != nil && volume.Bind.Propagation != "" && volume.Bind.Propagation != types.PropagationRPrivate:
 			return "volumes", "propagation " + volume.Bind.Propagation
-		case volume.Type == types.VolumeTypeNamedPipe || volume.Type == types.VolumeTypeCluster:
+		case volume.Type == types.VolumeTypeNamedPipe || volume.Type == types.VolumeTypeCluster || volume.Type == types.VolumeTypeImage:
 			return "volumes", volume.Type
 		}
 	}
@@ -189,10 +198,35 @@ func (m *Model) impossible(name string, service types.ServiceConfig) (field, wha
 	if name == m.routed && service.GetScale() != 1 {
 		return "scale", fmt.Sprintf("%d: the service that gets the requests runs once", service.GetScale())
 	}
+	for _, volume := range service.Volumes {
+		if what := m.inAnother(volume); what != "" {
+			return "volumes", what
+		}
+	}
 	if service.Build != nil {
 		return m.impossibleBuild(service.Build)
 	}
 	return "", ""
+}
+
+// inAnother says which folder of the app's own this one lies in: what a service has in the outer one could be put in the
+// place of the inner one.
+func (m *Model) inAnother(volume types.ServiceVolumeConfig) string {
+	if !m.owned(volume) {
+		return ""
+	}
+	name := m.short(volume.Source)
+	if first, _, _ := strings.Cut(name, "/"); first == contentFolder {
+		return name + ": the name is taken"
+	}
+	for _, service := range m.project.Services {
+		for _, other := range service.Volumes {
+			if outer := m.short(other.Source); m.owned(other) && strings.HasPrefix(name, outer+"/") {
+				return name + " is inside of " + outer
+			}
+		}
+	}
+	return ""
 }
 
 func (m *Model) impossibleBuild(b *types.BuildConfig) (field, what string) {
