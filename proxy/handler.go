@@ -54,6 +54,10 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if err == nil || r.Context().Err() != nil {
 			return
 		}
+		if found.overdue {
+			retryLater(w, r, "the app restarts, and is not back yet")
+			return
+		}
 		if !dial.again(r.Context()) {
 			page(w, r, http.StatusBadGateway, "the app does not accept connections")
 			return

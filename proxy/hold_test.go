@@ -160,6 +160,38 @@ func TestHoldEndsByItself(t *testing.T) {
 	}
 }
 
+// A new version that takes longer than the hold may: what comes then is told to come back, until somebody says what serves.
+func TestHoldThatRunsOutWhileTheAppIsStopped(t *testing.T) {
+	for name, end := range map[string]func(r *rig, address string) error{
+		"a new version": func(r *rig, address string) error { r.apply("a", 2, 2, address, "a.test"); return nil },
+		"the old one":   func(r *rig, _ string) error { return r.client.Release(r.t.Context(), "a") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := startRig(t)
+			stopped := unusedAddress(t)
+			r.apply("a", 1, 1, stopped, "a.test")
+			r.hold(store.Hold{Requests: 10, Limit: 30 * time.Millisecond, Drain: time.Minute})
+			parked := r.inBackground(r.request(http.MethodPost, "a.test", "/", strings.NewReader("x")))
+			if got := <-parked; got.status != 503 || !strings.Contains(got.body, "not back yet") {
+				t.Errorf("a parked request: %+v", got)
+			}
+			eventually(t, "the hold ends", func() bool { return r.p.router.table.Load().apps["a"].hold == nil })
+			response, body := r.do(r.request(http.MethodGet, "a.test", "/", nil))
+			if response.StatusCode != 503 || response.Header.Get("Retry-After") == "" || !strings.Contains(body, "not back yet") {
+				t.Errorf("beyond the window: %d %v %q", response.StatusCode, response.Header, body)
+			}
+			_, address := serveBackend(t, named("new"))
+			if err := end(r, address); err != nil {
+				t.Fatal(err)
+			}
+			want := map[string]int{"a new version": 200, "the old one": 502}[name]
+			if status, body := r.get("a.test", "/"); status != want {
+				t.Errorf("after the end: %d %q", status, body)
+			}
+		})
+	}
+}
+
 func TestHoldOfAnAppWithoutRoute(t *testing.T) {
 	r := startRig(t)
 	r.hold(patient)

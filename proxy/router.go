@@ -200,7 +200,7 @@ func (r *router) expire(held *entry) {
 		return
 	}
 	r.logger.Warn("hold ran out; requests go to the present target again", "app", held.route.App, "deployment", held.target.Deployment)
-	r.unhold(held)
+	r.reopen(held, true)
 }
 
 // release lets parked requests go to the present target.
@@ -217,11 +217,14 @@ func (r *router) release(app string) error {
 }
 
 func (r *router) unhold(present *entry) {
-	if present.hold == nil {
-		return
+	if present.hold != nil || present.overdue {
+		r.reopen(present, false)
 	}
-	app := present.route.App
-	r.put(r.table.Load().with(app, &entry{route: present.route, target: present.target}), app, present.target)
+}
+
+func (r *router) reopen(held *entry, overdue bool) {
+	app := held.route.App
+	r.put(r.table.Load().with(app, &entry{route: held.route, target: held.target, overdue: overdue}), app, held.target)
 }
 
 // drain waits until the deployment has no request under way. At the limit it cuts those left, unless the deployment is

@@ -16,6 +16,8 @@ type entry struct {
 	route  store.Route
 	target *target
 	hold   *hold // nil when requests are not held
+
+	overdue bool // a hold ran out, and nobody has said since what serves: the target may be stopped
 }
 
 // table maps hosts to apps. It is immutable, so that a request reads one consistent state without a lock.
