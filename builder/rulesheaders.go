@@ -11,7 +11,7 @@ import (
 
 // reservedHeaders belong to the connection or to what the server makes of the content.
 var reservedHeaders = []string{
-	"Accept-Ranges", "Age", "Allow", "Alt-Svc", "Connection", "Content-Encoding", "Content-Length", "Content-Range", "Date",
+	"Accept-Ranges", "Age", "Allow", "Alt-Svc", "Basic-Auth", "Connection", "Content-Encoding", "Content-Length", "Content-Range", "Date",
 	"Keep-Alive", "Proxy-Connection", "Server", "Te", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
@@ -48,6 +48,20 @@ func parseHeaders(text []byte, say func(format string, arguments ...any)) []head
 		return rules[len(rules)-1].add(line)
 	})
 	return slices.DeleteFunc(rules, func(r headerRule) bool { return len(r.Set) == 0 && len(r.Unset) == 0 })
+}
+
+// passwordLine gives the number of the first line that protects a path by a password elsewhere, or 0.
+// https://docs.netlify.com/manage/security/secure-access-to-sites/basic-authentication-with-custom-http-headers/
+func passwordLine(text []byte) (found int) {
+	unheard := &complaints{say: func(string, ...any) {}}
+	unheard.eachLine(text, func(number int, line string) error {
+		name, _, _ := strings.Cut(line, ":")
+		if found == 0 && strings.EqualFold(strings.TrimSpace(name), "Basic-Auth") {
+			found = number
+		}
+		return nil
+	})
+	return found
 }
 
 // add takes one line below a path.

@@ -98,6 +98,10 @@ func (s *siteBuild) takeRules() error {
 			return err
 		}
 		if f.path == headersFile {
+			if line := passwordLine(text); line > 0 {
+				return store.Problemf(store.CodeFailed, "%s:%d: Basic-Auth is not possible here, and without it all could read what it protects", headersFile, line).
+					WithHint("leave the line out, or let an app of the source dockerfile ask for the password")
+			}
 			s.rules.Headers = parseHeaders(text, s.log.say)
 		} else {
 			s.rules.Redirects = parseRedirects(text, s.log.say)

@@ -84,18 +84,27 @@ func (a *attempt) gateContainer(ctx context.Context) error {
 type dockerHealth struct{ waiting bool }
 
 func (a *attempt) imageHealth(ctx context.Context) (*dockerHealth, error) {
+	container, err := a.newContainer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &dockerHealth{waiting: container.Health != "" && container.Health != "healthy"}, nil
+}
+
+// newContainer gives the container as the engine has it now; an empty one when it is not there.
+func (a *attempt) newContainer(ctx context.Context) (store.Container, error) {
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
 	containers, err := a.Engine.List(bounded, a.d.App)
 	if err != nil {
-		return nil, fmt.Errorf("look at new container: %w", err)
+		return store.Container{}, fmt.Errorf("look at new container: %w", err)
 	}
 	for _, container := range containers {
 		if container.Name == a.d.Container {
-			return &dockerHealth{waiting: container.Health != "" && container.Health != "healthy"}, nil
+			return container, nil
 		}
 	}
-	return &dockerHealth{}, nil
+	return store.Container{}, nil
 }
 
 // await listens to the probe and to the engine at once. It gives the event that ended the container, if one did.

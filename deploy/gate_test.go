@@ -86,6 +86,24 @@ func TestLivenessWindow(t *testing.T) {
 	}
 }
 
+// While requests are parked, those that do not end may not use up the time of those that wait.
+func TestDrainBeforeARecreate(t *testing.T) {
+	for config, want := range map[string]store.Hold{
+		`{"deploy_strategy":"recreate"}`:                           {Limit: 30 * time.Second, Drain: 10 * time.Second},
+		`{"deploy_strategy":"recreate","hold":"3m"}`:               {Limit: 3 * time.Minute, Drain: 30 * time.Second},
+		`{"deploy_strategy":"recreate","hold":"1m","drain":"50s"}`: {Limit: time.Minute, Drain: 50 * time.Second},
+	} {
+		s := newServer(t)
+		_, err := s.store.UpdateApp(t.Context(), store.App{Name: appName, Source: store.SourceDockerfile, Hosts: []string{appHost}, Config: []byte(config)})
+		s.must(err)
+		s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+		s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
+		if want.Requests = store.DefaultHeldRequests; s.router.wanted != want {
+			t.Errorf("%s: held for %+v, want %+v", config, s.router.wanted, want)
+		}
+	}
+}
+
 func TestListeningOnAnotherPort(t *testing.T) {
 	text, hint := listeningElsewhere(sockets("0.0.0.0:3000", "127.0.0.1:9229"), 8080, appName)
 	if text != "nothing listens on port 8080; the app listens on 3000" || hint != "shipgate app update hello --port 3000" {

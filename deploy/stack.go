@@ -63,11 +63,11 @@ func (a *attempt) stackSpec() (store.StackSpec, error) {
 	}, nil
 }
 
-// gateStack asks the routed service in addition where the config has a health check. That the stack came up was the gate
-// otherwise; but a crash of ours may lie between, so the engine is asked whether the routed service still runs.
+// gateStack asks the routed service where the config has a health check. Where the compose file has one, that the stack came
+// up was the gate; without either, the service is to accept connections and to live for a while, like any other container.
 func (a *attempt) gateStack(ctx context.Context) error {
 	if a.config.Shared().Healthcheck == nil {
-		return a.gateRunning(ctx)
+		return a.gateAsItCame(ctx)
 	}
 	probe, successes, timeout := a.probeOf()
 	bounded, cancel := context.WithTimeout(ctx, timeout)
@@ -83,6 +83,27 @@ func (a *attempt) gateStack(ctx context.Context) error {
 	return nil
 }
 
+func (a *attempt) gateAsItCame(ctx context.Context) error {
+	if err := a.gateRunning(ctx); err != nil {
+		return err
+	}
+	routed, err := a.newContainer(ctx)
+	if err != nil {
+		return err
+	}
+	if routed.Health != "" {
+		a.say(ctx, "gate", "every service runs and is healthy")
+		return nil
+	}
+	if a.watched == nil {
+		if a.watched, err = a.Engine.Watch(ctx, a.d.Container); err != nil {
+			return fmt.Errorf("watch new container: %w", err)
+		}
+	}
+	return a.gateContainer(ctx)
+}
+
+// gateRunning asks the engine whether the routed service still runs: a crash of ours may lie between.
 func (a *attempt) gateRunning(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
@@ -93,7 +114,6 @@ func (a *attempt) gateRunning(ctx context.Context) error {
 	if !running {
 		return store.Problemf(store.CodeFailed, "the stack came up, and %s has ended since", a.d.Container).WithHint("%s", a.logsHint())
 	}
-	a.say(ctx, "gate", "every service runs and is healthy")
 	return nil
 }
 

@@ -75,6 +75,44 @@ func TestStackThatEndedBeforeTheGate(t *testing.T) {
 	s.wantStates(map[string]bool{first.Container: true, "shipgate-shop-other-1": true})
 }
 
+// Without a health check, neither ours nor the compose file's, a routed service has to accept connections and to live a while.
+func TestStackWithoutHealthcheck(t *testing.T) {
+	for name, test := range map[string]struct {
+		behaviour memengine.Behaviour
+		dies      bool
+		says      string
+	}{
+		"lives":                          {says: ""},
+		"dies within the window":         {dies: true, says: "exited with code 9"},
+		"healthy, as Compose has waited": {behaviour: memengine.Behaviour{Health: "healthy", NeverListens: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := stackServer(t, memengine.Behaviour{}, test.behaviour)
+			s.configure("shop", `{"liveness":"30ms"}`)
+			first := s.wantVerdict(s.push("shop", 0).ID, store.Succeeded, "")
+			if test.dies {
+				s.configure("shop", `{"liveness":"1m"}`)
+				s.setInject(func(point string) error {
+					if strings.HasPrefix(point, "after probe #") {
+						s.engine.Exit("shop-2", 9)
+					}
+					return nil
+				})
+			}
+			verdict := store.Succeeded
+			if test.says != "" {
+				verdict = store.Failed
+			}
+			second := s.wantVerdict(s.push("shop", 1).ID, verdict, test.says)
+			if verdict == store.Failed {
+				s.wantLive("shop", first.ID)
+				return
+			}
+			s.wantLive("shop", second.ID)
+		})
+	}
+}
+
 // What is live is started at boot, also a stack, and nobody else waits for that.
 func TestStackIsStartedAtBootInItsLane(t *testing.T) {
 	s := stackServer(t, memengine.Behaviour{}, memengine.Behaviour{})

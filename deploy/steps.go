@@ -25,13 +25,15 @@ func (a *attempt) ensureHeld(ctx context.Context) error {
 		return err
 	}
 	shared := a.config.Shared()
-	drain := shared.Drain.Or(store.DefaultDrain)
+	limit := shared.Hold.Or(store.DefaultHold)
+	// The parked wait meanwhile: one browser that keeps a WebSocket open must not use up their time.
+	drain := shared.Drain.Or(min(store.DefaultDrain, limit/3))
 	bounded, cancel := context.WithTimeout(ctx, drain+a.Patience.Route)
 	defer cancel()
 	defer a.lockRoute(a.d.App)()
 	left, err := a.Router.Hold(bounded, a.d.App, store.Hold{
 		Requests: store.DefaultHeldRequests,
-		Limit:    shared.Hold.Or(store.DefaultHold),
+		Limit:    limit,
 		Drain:    drain,
 	})
 	if err != nil {

@@ -115,6 +115,7 @@ type fakeRouter struct {
 	mu       sync.Mutex
 	routes   map[string]store.Route
 	held     map[string]bool
+	wanted   store.Hold    // the last one
 	inFlight map[int64]int // requests that do not end by themselves, by deployment
 	applied  []store.Route
 	refuse   error // what Apply answers, when set
@@ -143,13 +144,13 @@ func (r *fakeRouter) Apply(ctx context.Context, route store.Route) error {
 	})
 }
 
-func (r *fakeRouter) Hold(ctx context.Context, app string, _ store.Hold) (left int, err error) {
+func (r *fakeRouter) Hold(ctx context.Context, app string, wanted store.Hold) (left int, err error) {
 	err = r.locked(ctx, "hold", func() error {
 		route, ok := r.routes[app]
 		if !ok {
 			return store.Problemf(store.CodeNotFound, "%s has no route", app)
 		}
-		r.held[app] = true
+		r.held[app], r.wanted = true, wanted
 		left = r.inFlight[route.Target.Deployment]
 		return nil
 	})

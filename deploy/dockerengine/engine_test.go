@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/volume"
 
 	"github.com/shipgate/shipgate/deploy/enginetest"
@@ -99,6 +100,34 @@ func TestVolumesOutliveContainers(t *testing.T) {
 	found, err := l.docker.VolumeInspect(t.Context(), name)
 	if err != nil || found.Labels[store.LabelData] != l.serverID || found.Labels[store.LabelApp] != first.App {
 		t.Errorf("volume labels %v, error %v", found.Labels, err)
+	}
+}
+
+// What VOLUME lines of an image make has no name, and goes with its container.
+func TestVolumesWithoutNameGoWithTheirContainer(t *testing.T) {
+	l := newLab(t)
+	named := l.volume(t)
+	spec := l.spec(t)
+	spec.Image = l.makeImage(t, "VOLUME /cache")
+	spec.Volumes = []store.Volume{{Name: "data", Path: "/data"}}
+	made := l.start(t, spec)
+	nameless := ""
+	for _, mount := range made.Mounts {
+		if mount.Destination == "/cache" {
+			nameless = mount.Name
+		}
+	}
+	if _, err := l.docker.VolumeInspect(t.Context(), nameless); nameless == "" || err != nil {
+		t.Fatalf("mounts %+v: %v", made.Mounts, err)
+	}
+	if err := l.Remove(t.Context(), spec.Name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.docker.VolumeInspect(t.Context(), nameless); !errdefs.IsNotFound(err) {
+		t.Errorf("the volume without a name: %v", err)
+	}
+	if _, err := l.docker.VolumeInspect(t.Context(), named); err != nil {
+		t.Errorf("the app's volume: %v", err)
 	}
 }
 

@@ -36,13 +36,14 @@ func (e *Engine) Stop(ctx context.Context, name string, grace time.Duration) err
 	return e.explain("stop container "+name, err)
 }
 
-// Remove kills and removes the container, and leaves its volumes. A missing one is no error.
+// Remove kills and removes the container, with the volumes that only its image's VOLUME lines made: those have no name, and
+// nothing would find them again. Others stay. A missing container is no error.
 func (e *Engine) Remove(ctx context.Context, name string) error {
 	existing, err := e.inspect(ctx, name)
 	if err != nil || existing == nil {
 		return err
 	}
-	err = e.docker.ContainerRemove(ctx, existing.ID, container.RemoveOptions{Force: true})
+	err = e.docker.ContainerRemove(ctx, existing.ID, container.RemoveOptions{Force: true, RemoveVolumes: true})
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
