@@ -89,18 +89,20 @@ func TestLivenessWindow(t *testing.T) {
 // While requests are parked, those that do not end may not use up the time of those that wait.
 func TestDrainBeforeARecreate(t *testing.T) {
 	for config, want := range map[string]store.Hold{
-		`{"deploy_strategy":"recreate"}`:                           {Limit: 30 * time.Second, Drain: 10 * time.Second},
-		`{"deploy_strategy":"recreate","hold":"3m"}`:               {Limit: 3 * time.Minute, Drain: 30 * time.Second},
-		`{"deploy_strategy":"recreate","hold":"1m","drain":"50s"}`: {Limit: time.Minute, Drain: 50 * time.Second},
+		`{"liveness":"10ms","deploy_strategy":"recreate"}`:                           {Limit: 30 * time.Second, Drain: 10 * time.Second},
+		`{"liveness":"10ms","deploy_strategy":"recreate","hold":"3m"}`:               {Limit: 3 * time.Minute, Drain: 30 * time.Second},
+		`{"liveness":"10ms","deploy_strategy":"recreate","hold":"1m","drain":"50s"}`: {Limit: time.Minute, Drain: 50 * time.Second},
 	} {
-		s := newServer(t)
-		_, err := s.store.UpdateApp(t.Context(), store.App{Name: appName, Source: store.SourceDockerfile, Hosts: []string{appHost}, Config: []byte(config)})
-		s.must(err)
-		s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
-		s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
-		if want.Requests = store.DefaultHeldRequests; s.router.wanted != want {
-			t.Errorf("%s: held for %+v, want %+v", config, s.router.wanted, want)
-		}
+		t.Run(config, func(t *testing.T) {
+			s := newServer(t)
+			_, err := s.store.UpdateApp(t.Context(), store.App{Name: appName, Source: store.SourceDockerfile, Hosts: []string{appHost}, Config: []byte(config)})
+			s.must(err)
+			s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+			s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
+			if want.Requests = store.DefaultHeldRequests; s.router.wanted != want {
+				t.Errorf("held for %+v, want %+v", s.router.wanted, want)
+			}
+		})
 	}
 }
 
@@ -155,7 +157,7 @@ func TestHistoryOfFailure(t *testing.T) {
 	s := newServer(t)
 	s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
 	_, err := s.store.UpdateApp(t.Context(), store.App{Name: appName, Source: store.SourceDockerfile, Hosts: []string{appHost},
-		Config: []byte(`{"deploy_strategy":"recreate","healthcheck":{"path":"/healthz","timeout":"60ms"}}`)})
+		Config: []byte(`{"liveness":"10ms","deploy_strategy":"recreate","healthcheck":{"path":"/healthz","timeout":"60ms"}}`)})
 	s.must(err)
 	s.version(2, memengine.Behaviour{Unhealthy: true, Log: []string{"starting", "no database"}})
 	s.wantVerdict(s.push(appName, 2).ID, store.Failed, "health check failed: GET /healthz: 503 after 60ms")
