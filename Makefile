@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
-FUZZ_TIME ?= 5s
+FUZZ_TIME ?= 3s
 # SQLite translated to Go is some twenty times slower under the race detector, and its inside is not what is tested.
 FAST_SQLITE := -gcflags=modernc.org/sqlite/lib=-race=false
 

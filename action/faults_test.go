@@ -14,7 +14,7 @@ import (
 
 // What stands in front of a server that is away says all kinds of things, and none of them is about the deployment.
 func TestProxyInFrontOfAServerThatIsAway(t *testing.T) {
-	for _, answers := range [][]int{{404, 522}, {429, 500}, {401, 403}} {
+	for _, answers := range [][]int{{404, 522}, {429, 500}, {401, 403}, {-429, -500}} {
 		f := newFakeServer(t)
 		f.front = answers
 		if s := f.step().run(t.Context()); s.code != 0 || len(f.front) != 0 {

@@ -39,7 +39,7 @@ type fakeServer struct {
 	mute        time.Duration   // how long each stream is silent before it breaks off
 	mutes       int             // how many of them
 	hold        chan struct{}
-	front       []int         // statuses that something in front of the server gives to the next streams
+	front       []int         // statuses that something in front of the server gives to the next streams; below zero: the server
 	spent       int           // exchanges whose answers are lost
 	onBreak     func()        // at the end of a stream that has no verdict
 	hang        bool          // asked to cancel, it does not answer
@@ -126,7 +126,12 @@ func (f *fakeServer) inFront(w http.ResponseWriter, r *http.Request) bool {
 	if len(f.front) == 0 || !strings.HasSuffix(r.URL.Path, "/events") {
 		return false
 	}
-	w.WriteHeader(f.front[0])
+	status := f.front[0]
+	if status < 0 { // the server itself says so
+		w.Header().Set("Shipgate-Protocol", "1")
+		status = -status
+	}
+	w.WriteHeader(status)
 	f.front = f.front[1:]
 	return true
 }
