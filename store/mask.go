@@ -25,30 +25,40 @@ func MaskOf(values ...string) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-// mostHidden is how many secrets are remembered. Tokens of the forge last an hour; the oldest give way.
-const mostHidden = 1000
+// mostPassing is how many secrets that run out are remembered; the oldest give way.
+const mostPassing = 1000
 
 // hidden are the secrets of the server itself, which no stream may show.
 type hidden struct {
-	mu     sync.RWMutex
-	values []string
-	mask   *strings.Replacer
+	mu      sync.RWMutex
+	lasting []string
+	passing []string
+	mask    *strings.Replacer
 }
 
 // Hide has secrets of the server itself kept out of all that is stored and shown from now on.
 func (s *Store) Hide(values ...string) {
-	h := &s.hidden
+	s.hidden.add(&s.hidden.lasting, values)
+}
+
+// HidePassing does so with secrets that run out, such as the forge's tokens of an hour. There may be any number, so the
+// oldest are forgotten.
+func (s *Store) HidePassing(values ...string) {
+	s.hidden.add(&s.hidden.passing, values)
+}
+
+func (h *hidden) add(to *[]string, values []string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, value := range values {
-		if value != "" && !slices.Contains(h.values, value) {
-			h.values = append(h.values, value)
+		if value != "" && !slices.Contains(*to, value) {
+			*to = append(*to, value)
 			h.mask = nil
 		}
 	}
 	if h.mask == nil {
-		h.values = h.values[max(0, len(h.values)-mostHidden):]
-		h.mask = MaskOf(h.values...)
+		h.passing = h.passing[max(0, len(h.passing)-mostPassing):]
+		h.mask = MaskOf(slices.Concat(h.lasting, h.passing)...)
 	}
 }
 

@@ -45,7 +45,7 @@ type access struct {
 
 func (g *GitHub) newAccess(kept store.ForgeAccess) *access {
 	return &access{
-		ForgeAccess: kept, http: newHTTPClient(g.Transport, g.timeout), hide: g.Store.Hide, now: g.now,
+		ForgeAccess: kept, http: newHTTPClient(g.Transport, g.timeout), hide: g.Store.HidePassing, now: g.now,
 		clients: map[string]*gh.Client{}, installations: map[string]int64{}, minted: map[string]minted{},
 	}
 }
@@ -109,6 +109,9 @@ func (a *access) whoAmI(ctx context.Context) (slug string, date time.Time, err e
 	response, err := client.Do(withToken(ctx, token), request, &answer)
 	if response != nil && response.Response != nil {
 		date, _ = http.ParseTime(response.Header.Get("Date"))
+	}
+	if a.Kind != store.AccessApp && response != nil && response.Response != nil && response.StatusCode == http.StatusNotFound {
+		err = nil // an Enterprise server without rate limits says so, to those whom it knows
 	}
 	return answer.Slug, date, a.classified(err)
 }

@@ -114,6 +114,23 @@ func (o *office) connectToken(permissions ...string) {
 	o.check(err)
 }
 
+// An Enterprise server has no rate limits by default, and says 404 to who asks for them.
+func TestATokenOfAServerWithoutRateLimits(t *testing.T) {
+	o := newOffice(t, "")
+	o.fake.SetUnlimited()
+	o.connectToken("contents:read", "statuses:write", "repository_hooks:read")
+	for _, finding := range o.hub.Findings(t.Context()) {
+		if strings.Contains(o.asText(finding), "credentials") && strings.Contains(o.asText(finding), "fail") {
+			t.Errorf("the doctor says %s", o.asText(finding))
+		}
+	}
+	wrong := o.fake.TokenAccess("contents:read")
+	wrong.Token = "not-one-of-ours"
+	if _, err := o.hub.Connect(t.Context(), wrong); err == nil {
+		t.Error("a wrong token was taken")
+	}
+}
+
 func TestTheDoctorLooksAtTheHooksOfARepository(t *testing.T) {
 	here := testBase + "/webhooks/github"
 	for _, c := range []struct {

@@ -46,6 +46,24 @@ func TestWhatIsADayOldIsGivenUp(t *testing.T) {
 	}
 }
 
+// A verdict that waited for our own process alone is sent, however old it is.
+func TestVerdictOfYesterdayIsSentAtBoot(t *testing.T) {
+	o := newOffice(t, "")
+	o.connectToken("contents:read", "statuses:write")
+	o.fake.Down()
+	d := o.enqueue("hello", store.TriggerWebhook, o.sha)
+	o.start()
+	o.wait("an attempt", func() bool { posts, _ := o.store.Posts(t.Context(), d.ID); return posts[0].Answer != "" })
+	o.hub.Close()
+	o.check(o.fake.Up())
+	o.hub = o.open()
+	o.hub.now = func() time.Time { return time.Now().Add(30 * time.Hour) }
+	o.start()
+	if posts := o.settled(d); posts[0].Outcome != store.Posted {
+		t.Errorf("ended %s: %s", posts[0].Outcome, posts[0].Answer)
+	}
+}
+
 func TestNothingIsSentBeforeConnecting(t *testing.T) {
 	o := newOffice(t, "")
 	d := o.enqueue("hello", store.TriggerWebhook, o.sha)

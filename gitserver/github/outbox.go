@@ -69,7 +69,7 @@ func (o *outbox) take(ctx context.Context) time.Duration {
 		if o.busy[post.Lane] || len(o.busy) == lanesAtOnce {
 			continue
 		}
-		if now.Sub(post.CreatedAt) >= retryWindow {
+		if a == nil && now.Sub(post.CreatedAt) >= retryWindow {
 			o.expire(ctx, post, ever)
 			continue
 		}
@@ -139,6 +139,9 @@ func (g *GitHub) settle(ctx context.Context, a *access, post store.Post, err err
 	if t.kind == refused {
 		return g.refuse(ctx, post, t, answer)
 	}
+	if g.now().Sub(post.CreatedAt) >= retryWindow { // tried once more, as it may have waited for this process alone
+		return g.giveUp(ctx, post, answer, true)
+	}
 	until := g.now().Add(g.backoff(post.Attempts))
 	if t.until.After(until) || t.kind == limited {
 		until = t.until
@@ -196,10 +199,16 @@ func unknownCommit(post store.Post, t *trouble) bool {
 	return ours && (t.status == http.StatusNotFound || (t.status == http.StatusUnprocessableEntity && noSuchCommit.MatchString(t.message)))
 }
 
-// expire gives a post up. Where GitHub was never connected nobody waits for it.
+// expire gives a post up that cannot be sent, as GitHub is not connected.
 func (o *outbox) expire(ctx context.Context, post store.Post, ever bool) {
+	if err := o.giveUp(ctx, post, post.Answer, ever); err != nil {
+		o.fault(ctx, post, "expire post", err)
+	}
+}
+
+// giveUp ends a post that is too old. Where GitHub was never connected nobody waits for it.
+func (g *GitHub) giveUp(ctx context.Context, post store.Post, answer string, ever bool) error {
 	var events []store.Event
-	answer := post.Answer
 	if ever {
 		text := "GitHub could not be told of this by a " + noun(post) + " for 24 hours"
 		if answer != "" {
@@ -207,9 +216,7 @@ func (o *outbox) expire(ctx context.Context, post store.Post, ever bool) {
 		}
 		events = append(events, store.Event{Kind: "note", Text: text + " · next: shipgate doctor"})
 	}
-	if err := o.Store.EndPost(ctx, post, store.Expired, answer, events...); err != nil {
-		o.fault(ctx, post, "expire post", err)
-	}
+	return g.Store.EndPost(ctx, post, store.Expired, answer, events...)
 }
 
 func noun(post store.Post) string {

@@ -107,6 +107,13 @@ func (f *Fake) find(owner, name string) *Repository {
 }
 
 func (f *Fake) rateLimit(c *call) {
+	f.mu.Lock()
+	unlimited := f.unlimited
+	f.mu.Unlock()
+	if unlimited {
+		c.reply(http.StatusNotFound, object{"message": "Rate limiting is not enabled."})
+		return
+	}
 	c.reply(http.StatusOK, object{"resources": object{"core": object{"limit": 5000, "remaining": 4999, "reset": time.Now().Add(time.Hour).Unix()}}})
 }
 

@@ -36,6 +36,7 @@ type Fake struct {
 	deliveries   []Delivery
 	hook         Hook
 	losing       bool
+	unlimited    bool
 	faults       []waiting
 	scheduled    func(*http.Request) *Fault
 	violations   []string
@@ -167,6 +168,13 @@ func (f *Fake) Requests() []Request {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.requests)
+}
+
+// SetUnlimited makes it an Enterprise server that has no rate limits, as is the default there.
+func (f *Fake) SetUnlimited() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unlimited = true
 }
 
 // SetClock puts its clock ahead of ours.
