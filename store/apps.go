@@ -160,6 +160,15 @@ func (s *Store) DestroyApp(ctx context.Context, name string) error {
 		if gone, err = idsOf(tx, `SELECT id FROM deployments WHERE app = ?`, id); err != nil {
 			return err
 		}
+		late, err := idsOf(tx, `SELECT id FROM deployments WHERE app = ? AND verdict = ''`, id) // asked for while it was taken down
+		if err != nil {
+			return err
+		}
+		for _, deployment := range late {
+			if err := endQueued(tx, deployment, Cancelled, "the app was destroyed"); err != nil {
+				return err
+			}
+		}
 		for _, table := range []string{"live", "deployments", "releases"} {
 			if _, err := tx.exec(`DELETE FROM `+table+` WHERE app = ?`, id); err != nil {
 				return fmt.Errorf("remove %s of app: %w", table, err)

@@ -249,6 +249,30 @@ func TestVerdictOfADestroyedAppIsStillTold(t *testing.T) {
 	wantTold(t, s, d.ID)
 }
 
+// What is asked for while an app is being taken down gets a verdict, too, though nobody cancelled it.
+func TestVerdictOfWhatCameWhileTheAppWasDestroyed(t *testing.T) {
+	for name, get := range map[string]func(*testing.T, *Store) Deployment{
+		"waits": func(t *testing.T, s *Store) Deployment { return enqueueSHA(t, s, "web", anySHA) },
+		"at work": func(t *testing.T, s *Store) Deployment {
+			enqueueSHA(t, s, "web", anySHA)
+			d, _, err := s.Claim(t.Context(), "web")
+			check(t, err)
+			return d
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			followingApp(t, s, "web")
+			d := get(t, s)
+			check(t, s.DestroyApp(t.Context(), "web"))
+			posts := due(t, s)
+			if len(posts) != 1 || posts[0].Verdict != Cancelled || posts[0].Deployment != d.ID {
+				t.Fatalf("due: %+v", posts)
+			}
+		})
+	}
+}
+
 // The status is written in the transaction of what it tells: with one, there is the other.
 func TestAnnouncementsAreAtomic(t *testing.T) {
 	s := newStore(t)

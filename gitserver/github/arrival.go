@@ -61,6 +61,9 @@ func (g *GitHub) receive(ctx context.Context, app store.App, a arrival) (said st
 		}
 	} else if known {
 		if said, err := g.passed(ctx, app, a, head); said != "" || err != nil {
+			if err == nil && head.SHA == a.after && a.pushedAt.After(head.PushedAt) { // a branch may go away and come back
+				err = g.Store.SetHead(ctx, store.Head{App: app.Name, Branch: branch, SHA: a.after, PushedAt: a.pushedAt})
+			}
 			return said, err
 		}
 	}

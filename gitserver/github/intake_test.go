@@ -218,6 +218,16 @@ func TestPushesOutOfOrder(t *testing.T) {
 	}
 }
 
+// A branch goes to another commit and back, and the second push is delivered first.
+func TestToAndFroOutOfOrder(t *testing.T) {
+	d := newDepot(t)
+	d.app("web")
+	d.start()
+	d.wants("first", d.outcome("push", pushed(mainRef, shaC, shaA, 100, "x")), "web: deployment 1")
+	d.wants("back", d.outcome("push", pushed(mainRef, shaB, shaA, 102, "x")), "web: received before: deployment 1")
+	d.wants("forth", d.outcome("push", pushed(mainRef, shaA, shaB, 101, "x")), "web: overtaken by a newer push")
+}
+
 // A commit that was pushed to this server before it was pushed to GitHub is deployed once, and GitHub is told of it.
 func TestPushedHereBefore(t *testing.T) {
 	direct := func(d *depot, sha string) {
