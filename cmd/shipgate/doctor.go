@@ -73,6 +73,7 @@ func (s *services) examine(ctx context.Context) web.Report {
 		pool, err := s.engine.Pool(ctx)
 		report.Findings = append(report.Findings, finding(poolText(pool), err))
 		report.Findings = append(report.Findings, s.github.Findings(ctx)...)
+		report.Findings = append(report.Findings, s.policyFindings()...)
 	}
 	return report
 }

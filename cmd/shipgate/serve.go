@@ -49,6 +49,7 @@ type serveFlags struct {
 	catchUpEvery                   time.Duration
 	issuers                        []string
 	issuerKeys                     string
+	policy                         store.PolicyRules
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -66,6 +67,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	command.Flags().StringSliceVar(&flags.issuers, "oidc-issuer", []string{store.GitHubIssuer}, "whose identity tokens count; GitHub Enterprise Server: https://HOST/_services/token")
 	command.Flags().StringVar(&flags.issuerKeys, "oidc-jwks", "", "file with the issuers' keys, where they cannot be asked")
 	command.Flags().StringVar(&flags.logFormat, "log-format", "text", "text or json")
+	addPolicyFlags(command.Flags(), &flags.policy)
 	return command
 }
 
@@ -119,21 +121,23 @@ func logger(w io.Writer, format string, masked func(string) string) *slog.Logger
 
 // services is everything that serve wires together.
 type services struct {
-	dir        string // the data directory
-	store      *store.Store
-	docker     *docker.Client
-	engine     *dockerengine.Engine
-	stacks     *compose.Stacks
-	builder    *builder.Builder
-	git        *gitserver.Server
-	github     *github.GitHub
-	identities *github.Identities
-	proxy      *proxy.Client
-	runner     *deploy.Runner
-	collector  *collector
-	public     string // where the proxy really listens
-	base       string // where this server is reached from outside
-	logger     *slog.Logger
+	dir         string // the data directory
+	store       *store.Store
+	docker      *docker.Client
+	engine      *dockerengine.Engine
+	stacks      *compose.Stacks
+	builder     *builder.Builder
+	git         *gitserver.Server
+	github      *github.GitHub
+	identities  *github.Identities
+	proxy       *proxy.Client
+	runner      *deploy.Runner
+	collector   *collector
+	policy      store.Policy // what the operator allows beyond the defaults
+	policyRules store.PolicyRules
+	public      string // where the proxy really listens
+	base        string // where this server is reached from outside
+	logger      *slog.Logger
 }
 
 // serve runs until ctx ends. Everything that was under way is taken up before the API listens.

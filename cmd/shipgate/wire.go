@@ -19,7 +19,14 @@ import (
 
 // wire makes the parts and joins them. None needs a Docker engine to be there yet.
 func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
+	s.policyRules = flags.policy
+	if s.policy, err = store.NewPolicy(flags.policy); err != nil {
+		return err
+	}
 	if s.store, err = store.Open(ctx, s.dir); err != nil {
+		return err
+	}
+	if err := s.auditPolicy(ctx); err != nil {
 		return err
 	}
 	if err := s.store.EnsureAdminToken(ctx); err != nil {
