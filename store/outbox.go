@@ -181,26 +181,32 @@ const (
 		o.reason, o.host, o.public_logs, o.took, o.created_at, o.attempts, o.ended_at, o.outcome, o.answer FROM outbox o `
 	firstOfLane = `o.ended_at IS NULL AND NOT EXISTS
 		(SELECT 1 FROM outbox p WHERE p.lane = o.lane AND p.ended_at IS NULL AND p.id < o.id)`
+	// doubtOfLane is until when a request of the lane may still be worked on by the forge, though nobody waits for its answer.
+	doubtOfLane = `coalesce((SELECT max(p.doubt_until) FROM outbox p WHERE p.lane = o.lane AND p.doubt_until IS NOT NULL), 0)`
 )
 
 // DuePosts gives the first post of each lane that has one whose time has come, the oldest first.
 func (s *Store) DuePosts(ctx context.Context, now time.Time, limit int) ([]Post, error) {
-	return collect(ctx, s.read, scanPost, selectPosts+`WHERE `+firstOfLane+` AND o.next_attempt <= ? ORDER BY o.id LIMIT ?`, stamp(now), limit)
+	return collect(ctx, s.read, scanPost, selectPosts+`WHERE `+firstOfLane+` AND max(o.next_attempt, `+doubtOfLane+`) <= ? ORDER BY o.id LIMIT ?`,
+		stamp(now), limit)
 }
 
 // NextPost says when the next post is due; false when none waits.
 func (s *Store) NextPost(ctx context.Context) (time.Time, bool, error) {
-	return s.earliest(ctx, `SELECT min(o.next_attempt) FROM outbox o WHERE `+firstOfLane)
+	return s.earliest(ctx, `SELECT min(max(o.next_attempt, `+doubtOfLane+`)) FROM outbox o WHERE `+firstOfLane)
 }
 
-// BeginPost records that a post is about to be sent, so that a crash does not make it be sent twice unknowingly.
-func (s *Store) BeginPost(ctx context.Context, id int64) error {
-	return s.changePost(ctx, `UPDATE outbox SET attempts = attempts + 1 WHERE id = ?`, id)
+// BeginPost records that a post is about to be sent, so that a crash does not make it be sent twice unknowingly. Until the
+// answer is recorded, nothing else of its lane is due before doubtUntil: the forge may still be working on the request of a
+// process that died, and looking whether it arrived would find nothing yet.
+func (s *Store) BeginPost(ctx context.Context, id int64, doubtUntil time.Time) error {
+	return s.changePost(ctx, `UPDATE outbox SET attempts = attempts + 1, doubt_until = ? WHERE id = ?`, stamp(doubtUntil), id)
 }
 
-// PutOffPost has a post sent again later, and says why.
-func (s *Store) PutOffPost(ctx context.Context, id int64, until time.Time, why string) error {
-	return s.changePost(ctx, `UPDATE outbox SET next_attempt = ?, answer = ? WHERE id = ?`, stamp(until), s.Masked(why), id)
+// PutOffPost has a post sent again later, and says why. Unless it was answered, it stays in doubt.
+func (s *Store) PutOffPost(ctx context.Context, id int64, until time.Time, why string, answered bool) error {
+	return s.changePost(ctx, `UPDATE outbox SET next_attempt = ?, answer = ?, doubt_until = CASE WHEN ? THEN NULL ELSE doubt_until END
+		WHERE id = ?`, stamp(until), s.Masked(why), answered, id)
 }
 
 func (s *Store) changePost(ctx context.Context, query string, args ...any) error {
@@ -216,7 +222,7 @@ func (s *Store) changePost(ctx context.Context, query string, args ...any) error
 func (s *Store) EndPost(ctx context.Context, post Post, outcome PostOutcome, answer string, events ...Event) error {
 	err := s.change(ctx, func(tx *sql.Tx) error {
 		t := txContext{ctx, tx}
-		_, err := t.exec(`UPDATE outbox SET ended_at = ?, outcome = ?, answer = ? WHERE id = ?`, stamp(time.Now()), outcome, s.Masked(answer), post.ID)
+		_, err := t.exec(`UPDATE outbox SET ended_at = ?, outcome = ?, answer = ?, doubt_until = NULL WHERE id = ?`, stamp(time.Now()), outcome, s.Masked(answer), post.ID)
 		if err != nil {
 			return fmt.Errorf("end post: %w", err)
 		}

@@ -174,14 +174,14 @@ func TestPostsOfOneLaneGoOutInOrder(t *testing.T) {
 	followingApp(t, s, "web")
 	first := enqueueSHA(t, s, "web", anySHA)
 	pending := due(t, s)[0]
-	check(t, s.BeginPost(t.Context(), pending.ID))
+	check(t, s.BeginPost(t.Context(), pending.ID, time.Now()))
 	enqueueSHA(t, s, "web", strings.ToUpper(anySHA)[:0]+anySHA) // the same commit again: the first is superseded
 	posts := due(t, s)
 	if len(posts) != 1 || posts[0].Deployment != first.ID || posts[0].Verdict != Superseded {
 		t.Fatalf("due are %+v", posts)
 	}
 	soon := time.Now().Add(time.Hour)
-	check(t, s.PutOffPost(t.Context(), posts[0].ID, soon, "503"))
+	check(t, s.PutOffPost(t.Context(), posts[0].ID, soon, "503", true))
 	if got := due(t, s); len(got) != 0 {
 		t.Errorf("due behind one that waits: %+v", got)
 	}
@@ -363,7 +363,7 @@ func TestAttemptsAreCounted(t *testing.T) {
 		if post.Attempts != n {
 			t.Errorf("%d attempts, want %d", post.Attempts, n)
 		}
-		check(t, s.BeginPost(t.Context(), post.ID))
+		check(t, s.BeginPost(t.Context(), post.ID, time.Now()))
 	}
 }
 

@@ -49,6 +49,7 @@ type GitHub struct {
 	now       func() time.Time // this and the next are others in tests
 	backoff   func(attempts int) time.Duration
 	timeout   time.Duration // of one call
+	doubt     time.Duration // how long a request without an answer may still have an effect
 
 	large      chan struct{} // holds a token for each large delivery that is read
 	readWithin time.Duration
@@ -73,7 +74,7 @@ func New(options Options) *GitHub {
 		options.Transport = http.DefaultTransport.(*http.Transport).Clone() // its idle connections are ours to close
 	}
 	return &GitHub{
-		Options: options, connected: make(chan struct{}, 1), now: time.Now, backoff: backoff, timeout: callTimeout,
+		Options: options, connected: make(chan struct{}, 1), now: time.Now, backoff: backoff, timeout: callTimeout, doubt: longestWork,
 		workedOff: make(chan struct{}), large: make(chan struct{}, largeAtOnce), readWithin: readWithin, lookApart: lookApart,
 	}
 }

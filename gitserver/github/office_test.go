@@ -115,6 +115,7 @@ func (o *office) open() *GitHub {
 	hub.base = testBase
 	hub.backoff = func(int) time.Duration { return time.Millisecond }
 	hub.timeout = 20 * time.Second
+	hub.doubt = 0
 	return hub
 }
 

@@ -98,13 +98,15 @@ func TestAnOutageEndsInTheVerdict(t *testing.T) {
 
 // The process ends between sending and recording, and another one takes over on the same store.
 func TestACrashBetweenSendingAndRecordingIsMadeGood(t *testing.T) {
-	for name, fault := range map[string]githubtest.Fault{"arrived": {AfterWork: true, Hang: true}, "did not arrive": githubtest.Hanging()} {
+	for name, fault := range map[string]githubtest.Fault{
+		"arrived": {AfterWork: true, Hang: true}, "did not arrive": githubtest.Hanging(), "was worked on after the crash": {AfterWork: true, Late: 500 * time.Millisecond},
+	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOffice(t, `,"github_deployment":true`)
 			o.connectApp()
 			o.hub.Close()
 			o.hub = o.open()
-			o.hub.timeout = time.Minute
+			o.hub.timeout, o.hub.doubt = time.Minute, 3*time.Second
 			o.fake.FailNext("POST /repos/*/*/statuses/*", fault)
 			o.fake.FailNext("POST /repos/*/*/deployments", fault)
 			d := o.enqueue("hello", store.TriggerWebhook, o.sha)
@@ -122,6 +124,7 @@ func TestACrashBetweenSendingAndRecordingIsMadeGood(t *testing.T) {
 			o.hub = o.open()
 			o.start()
 			o.settled(d)
+			o.fake.WaitLate()
 			if made := o.fake.Deployments(o.repo); o.states() != "pending" || len(made) != 1 || len(made[0].Statuses) != 1 {
 				t.Errorf("states: %s; deployments %+v", o.states(), made)
 			}

@@ -2,8 +2,10 @@ package github
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"regexp"
 	"slices"
@@ -18,7 +20,8 @@ const (
 	lanesAtOnce  = 4
 	firstBackoff = time.Second
 	lastBackoff  = 15 * time.Minute
-	longestLook  = time.Hour // nothing is missed; this only bounds how wrong a clock can make us
+	longestWork  = 10 * time.Second // how long GitHub works on a request before it breaks it off
+	longestLook  = time.Hour        // nothing is missed; this only bounds how wrong a clock can make us
 )
 
 // outbox sends what waits in the store: the posts of a lane one after the other, several lanes side by side.
@@ -98,7 +101,7 @@ func (o *outbox) untilNext(ctx context.Context) time.Duration {
 }
 
 func (o *outbox) send(ctx context.Context, a *access, post store.Post) {
-	if err := o.Store.BeginPost(ctx, post.ID); err != nil {
+	if err := o.Store.BeginPost(ctx, post.ID, o.now().Add(o.doubt)); err != nil {
 		o.fault(ctx, post, "begin post", err)
 		return
 	}
@@ -153,7 +156,13 @@ func (g *GitHub) settle(ctx context.Context, a *access, post store.Post, err err
 		until = end
 	}
 	g.Logger.Info("GitHub is told later", logged(post), "until", until, "answer", answer)
-	return g.Store.PutOffPost(ctx, post.ID, until, answer)
+	return g.Store.PutOffPost(ctx, post.ID, until, answer, t.status != 0 || neverSent(err))
+}
+
+// neverSent reports whether the request did not even reach a connection.
+func neverSent(err error) bool {
+	var operation *net.OpError
+	return errors.As(err, &operation) && operation.Op == "dial"
 }
 
 // backoff doubles from one attempt to the next. The upper half of it is left to chance, so that not all come back at once.

@@ -2,6 +2,8 @@
 package githubtest
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +49,7 @@ type Fake struct {
 	numbers      int64
 	life         time.Duration // of an installation's token; 0: an hour
 	redelivering sync.WaitGroup
+	late         sync.WaitGroup
 }
 
 // Request is one that came, with what its token could do.
@@ -213,6 +216,13 @@ func (f *Fake) serve(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusUnprocessableEntity, "Invalid request: "+strings.SplitN(err.Error(), "\n", 2)[0])
 		return
 	}
+	if fault != nil && fault.Late > 0 {
+		f.record(r, grant{})
+		f.late.Add(1)
+		defer f.late.Done()
+		f.workLate(r, fault.Late)
+		return
+	}
 	if fault != nil {
 		f.handler.ServeHTTP(discard{http.Header{}}, r)
 		fault.answer(w, r)
@@ -220,6 +230,22 @@ func (f *Fake) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	f.handler.ServeHTTP(w, r)
 }
+
+// workLate does what a request asks for after its client gave up.
+func (f *Fake) workLate(r *http.Request, late time.Duration) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	<-r.Context().Done()
+	time.Sleep(late)
+	r = r.WithContext(context.WithoutCancel(r.Context()))
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	f.handler.ServeHTTP(discard{http.Header{}}, r)
+}
+
+// WaitLate waits until all requests that came with a fault that is Late are done.
+func (f *Fake) WaitLate() { f.late.Wait() }
 
 // discard takes an answer that nobody gets to see.
 type discard struct{ header http.Header }

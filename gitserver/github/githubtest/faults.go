@@ -16,8 +16,9 @@ type Fault struct {
 	Status    int // 0: none at all
 	Header    map[string]string
 	Message   string
-	AfterWork bool // the request was done all the same
-	Hang      bool // until the client gives up
+	AfterWork bool          // the request was done all the same
+	Hang      bool          // until the client gives up
+	Late      time.Duration // with AfterWork: the request is done this long after the client gave up
 }
 
 // ServerError is an answer of 500 and up.
