@@ -19,17 +19,35 @@ const (
 type handler struct {
 	router     *router
 	dialBudget time.Duration
+	bodyIdle   time.Duration
+	trust      atomic.Pointer[trust]
 	leaving    atomic.Bool // another process takes over: clients are asked to connect anew
 }
 
-func newHandler(router *router) *handler { return &handler{router: router, dialBudget: dialBudget} }
+func newHandler(router *router) *handler {
+	h := &handler{router: router, dialBudget: dialBudget, bodyIdle: bodyIdle}
+	h.trust.Store(&trust{})
+	return h
+}
 
-// ServeHTTP tries until the request has reached a target. The table is read anew each time: it may have changed because
-// of what made the last try fail.
+// ServeHTTP answers a public request.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if h.leaving.Load() && r.Header.Get("Upgrade") == "" {
 		w.Header().Set("Connection", "close")
 	}
+	x := &exchange{trust: *h.trust.Load()}
+	x.trusted = x.trust.contains(remoteAddress(r))
+	if x.body = watchBody(w, r, h.bodyIdle); x.body != nil && !x.body.streams {
+		w = &watchedWriter{ResponseWriter: w, body: x.body}
+	}
+	defer x.body.finish()
+	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
+	h.answer(w, r)
+}
+
+// answer tries until the request has reached a target. The table is read anew each time: it may have changed because of
+// what made the last try fail.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodConnect {
 		page(w, r, http.StatusMethodNotAllowed, "this is no forward proxy")
 		return
@@ -59,6 +77,9 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		if !dial.again(r.Context()) {
+			if backend, logs := found.target.backend.(interface{ refused(error) }); logs {
+				backend.refused(err)
+			}
 			page(w, r, http.StatusBadGateway, "the app does not accept connections")
 			return
 		}

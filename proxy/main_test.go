@@ -184,3 +184,11 @@ func eventually(t *testing.T, what string, reached func() bool) {
 		time.Sleep(time.Millisecond)
 	}
 }
+
+func (r *rig) applySite(app string, generation, deployment int64, tree string, hosts ...string) {
+	r.t.Helper()
+	route := store.Route{App: app, Hosts: hosts, Generation: generation, Target: store.Target{Deployment: deployment, Site: tree}}
+	if err := r.client.Apply(r.t.Context(), route); err != nil {
+		r.t.Fatalf("apply: %v", err)
+	}
+}

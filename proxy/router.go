@@ -44,7 +44,7 @@ func (r *router) load() error {
 	}
 	apps := map[string]*entry{}
 	for _, route := range routes {
-		backend, err := newBackend(route.Target, r.shelf, r.logger)
+		backend, err := newBackend(route, r.shelf, r.logger)
 		if err != nil {
 			r.logger.Error("route of the snapshot cannot be served", "app", route.App, "deployment", route.Target.Deployment, "error", err)
 			continue
@@ -117,7 +117,7 @@ func (r *router) targetFor(present *entry, route store.Route) (*target, error) {
 			return t, nil
 		}
 	}
-	backend, err := newBackend(route.Target, r.shelf, r.logger)
+	backend, err := newBackend(route, r.shelf, r.logger)
 	if err != nil {
 		return nil, err
 	}

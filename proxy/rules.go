@@ -53,6 +53,7 @@ func (p *published) putHeaders(header http.Header, path string) {
 			header.Add(name, pair[1])
 		}
 	}
+	keepSession(header)
 }
 
 // redirectRule answers some paths with another one.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/http/httputil"
 	"strings"
 	"sync"
@@ -23,14 +24,15 @@ const (
 	copyBuffer         = 32 << 10
 	continueTimeout    = time.Second
 	upstreamKeepAlives = 30 * time.Second
+	answerHeaderLimit  = 256 << 10 // bytes, of the header of an answer with all interim ones before it
 )
 
-// newBackend makes what serves a target. A site that cannot be read is an error.
-func newBackend(wanted store.Target, shelf *shelf, logger *slog.Logger) (backend, error) {
-	if wanted.Site != "" {
-		return openSite(wanted, shelf, logger)
+// newBackend makes what serves a route's target. A site that cannot be read is an error.
+func newBackend(route store.Route, shelf *shelf, logger *slog.Logger) (backend, error) {
+	if route.Target.Site != "" {
+		return openSite(route.Target, shelf, logger)
 	}
-	return newUpstream(wanted.Address, logger), nil
+	return newUpstream(route.Target.Address, logger.With("app", route.App, "deployment", route.Target.Deployment)), nil
 }
 
 // upstream passes requests on to an address.
@@ -39,18 +41,20 @@ type upstream struct {
 	proxy   *httputil.ReverseProxy
 	plain   *http.Transport
 	grpc    *http.Transport // HTTP/2 without TLS, which gRPC needs end to end
+	faults  faultLog
 }
 
 func newUpstream(address string, logger *slog.Logger) *upstream {
-	u := &upstream{address: address, plain: newTransport(address), grpc: newTransport(address)}
+	u := &upstream{address: address, plain: newTransport(address), grpc: newTransport(address), faults: faultLog{logger: logger}}
 	u.grpc.Protocols = new(http.Protocols)
 	u.grpc.Protocols.SetUnencryptedHTTP2(true)
 	u.proxy = &httputil.ReverseProxy{ // which flushes events and answers of unknown length at once
-		Rewrite:      u.rewrite,
-		Transport:    u,
-		BufferPool:   buffers,
-		ErrorHandler: noteFailure,
-		ErrorLog:     slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		Rewrite:        u.rewrite,
+		Transport:      u,
+		BufferPool:     buffers,
+		ModifyResponse: beginAnswer,
+		ErrorHandler:   noteFailure,
+		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	return u
 }
@@ -65,10 +69,11 @@ func newTransport(address string) *http.Transport {
 			}
 			return conn, nil
 		},
-		DisableCompression:    true,
-		MaxIdleConnsPerHost:   idleConnections,
-		IdleConnTimeout:       idleTimeout,
-		ExpectContinueTimeout: continueTimeout,
+		DisableCompression:     true,
+		MaxIdleConnsPerHost:    idleConnections,
+		MaxResponseHeaderBytes: answerHeaderLimit,
+		IdleConnTimeout:        idleTimeout,
+		ExpectContinueTimeout:  continueTimeout,
 	}
 }
 
@@ -78,44 +83,76 @@ type dialError struct{ cause error }
 func (e *dialError) Error() string { return fmt.Sprintf("dial: %s", e.cause) }
 func (e *dialError) Unwrap() error { return e.cause }
 
-// failureKey leads to where noteFailure leaves the error of one request.
-type failureKey struct{}
+// exchange is what we know about one request beyond what it says itself.
+type exchange struct {
+	trust   trust
+	trusted bool         // it came from a proxy whose word about its client counts
+	caller  string       // the app that made it, on the internal listener
+	body    *watchedBody // nil when it has none, or one that may last
+	failure error        // why there is no answer from the app
+}
+
+type exchangeKey struct{}
+
+func exchangeOf(r *http.Request) *exchange {
+	if x, ok := r.Context().Value(exchangeKey{}).(*exchange); ok {
+		return x
+	}
+	return &exchange{}
+}
 
 // serve passes the request on. It gives an error when the address could not be dialled: then nothing was answered, and
 // nothing of the body was read.
 func (u *upstream) serve(w http.ResponseWriter, r *http.Request) error {
-	var failure error
-	u.proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), failureKey{}, &failure)))
-	if failure == nil {
+	x := exchangeOf(r)
+	x.failure = nil
+	interim := &httptrace.ClientTrace{Got1xxResponse: limitInterim()}
+	ctx := context.WithValue(httptrace.WithClientTrace(r.Context(), interim), exchangeKey{}, x)
+	u.proxy.ServeHTTP(w, r.WithContext(ctx))
+	if x.failure == nil {
 		return nil
 	}
-	if _, undialled := errors.AsType[*dialError](failure); undialled && context.Cause(r.Context()) == nil {
-		return failure
+	if _, undialled := errors.AsType[*dialError](x.failure); undialled && context.Cause(r.Context()) == nil {
+		return x.failure
 	}
-	answerFailure(w, r, failure)
+	u.answerFailure(w, r, x)
 	return nil
 }
 
-func noteFailure(_ http.ResponseWriter, r *http.Request, err error) {
-	if failure, ok := r.Context().Value(failureKey{}).(*error); ok {
-		*failure = err
-	}
+func noteFailure(_ http.ResponseWriter, r *http.Request, err error) { exchangeOf(r).failure = err }
+
+// beginAnswer is called with the header of the app's answer, before anything of it is passed on.
+func beginAnswer(response *http.Response) error {
+	exchangeOf(response.Request).body.stopWatch()
+	keepSession(response.Header)
+	return nil
 }
 
-// answerFailure tells the client why there is no answer from the app.
-func answerFailure(w http.ResponseWriter, r *http.Request, failure error) {
-	timeout, _ := errors.AsType[net.Error](failure)
+// answerFailure tells the client why there is no answer from the app, and the log what the app did wrong.
+func (u *upstream) answerFailure(w http.ResponseWriter, r *http.Request, x *exchange) {
+	fault := x.body.clientFault()
 	switch {
 	case errors.Is(context.Cause(r.Context()), errCut):
 		w.Header().Set("Connection", "close")
 		page(w, r, http.StatusGatewayTimeout, errCut.Error())
 	case r.Context().Err() != nil: // the client has gone
-	case timeout != nil && timeout.Timeout():
+	case fault != nil && timedOut(fault):
+		w.Header().Set("Connection", "close")
+		page(w, r, http.StatusRequestTimeout, "the request's body did not arrive")
+	case fault != nil:
+		w.Header().Set("Connection", "close")
+		page(w, r, http.StatusBadRequest, "the request's body is not valid HTTP")
+	case timedOut(x.failure):
+		u.faults.note("did not answer in time", x.failure)
 		page(w, r, http.StatusGatewayTimeout, "the app did not answer in time")
 	default:
+		u.faults.note(faultOf(x.failure), x.failure)
 		page(w, r, http.StatusBadGateway, "the app ended the connection without an answer")
 	}
 }
+
+// refused is told when a request had to be answered because the address accepts no connections.
+func (u *upstream) refused(err error) { u.faults.note("does not accept connections", err) }
 
 // rewrite keeps the request as it came, but for what only we can know about the client.
 func (u *upstream) rewrite(request *httputil.ProxyRequest) {
@@ -125,12 +162,8 @@ func (u *upstream) rewrite(request *httputil.ProxyRequest) {
 	out.URL.RawQuery = request.In.URL.RawQuery
 	out.Host = request.In.Host
 	out.Trailer = request.In.Trailer // the same map: it is filled when the body has been read
-	for name := range out.Header {
-		if strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" {
-			out.Header.Del(name)
-		}
-	}
-	request.SetXForwarded()
+	forward(request, exchangeOf(request.In))
+	removeSession(out.Header)
 	if strings.EqualFold(out.Header.Get("Upgrade"), "h2c") { // would smuggle a second protocol past us
 		out.Header.Del("Upgrade")
 		out.Header.Del("Connection")

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	sessionCookie = "shipgate_session"
+	sessionCookie = store.SessionCookie
 	sessionValid  = 30 * 24 * time.Hour
 )
 
