@@ -102,7 +102,8 @@ func routed(routes []store.Route, app string) bool {
 
 func inPlace(routes []store.Route, app store.App, target store.Target) bool {
 	return slices.ContainsFunc(routes, func(route store.Route) bool {
-		return route.App == app.Name && route.Target.Equal(target) && slices.Equal(route.Hosts, app.Hosts)
+		return route.App == app.Name && route.Target.Equal(target) && slices.Equal(route.Hosts, app.Hosts) &&
+			route.Stopped == app.Stopped(target.Deployment)
 	})
 }
 

@@ -227,7 +227,9 @@ func (r *Runner) applyLocked(ctx context.Context, name string, target store.Targ
 	if err != nil {
 		return err
 	}
-	return r.Router.Apply(ctx, store.Route{App: name, Hosts: app.Hosts, Target: target, Generation: generation})
+	return r.Router.Apply(ctx, store.Route{
+		App: name, Hosts: app.Hosts, Target: target, Generation: generation, Stopped: app.Stopped(target.Deployment),
+	})
 }
 
 // lockRoute keeps a change of hosts and a deployment from overwriting each other's route. Call unlock when done.

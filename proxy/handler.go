@@ -59,6 +59,10 @@ func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
 			page(w, r, http.StatusNotFound, "no app here")
 			return
 		}
+		if found.route.Stopped {
+			retryLater(w, r, "the app is stopped")
+			return
+		}
 		if found.hold != nil {
 			if !waitOut(w, r, found.hold) {
 				return

@@ -139,7 +139,7 @@ func (e *entry) judge(route store.Route) (repeated bool, err error) {
 	if e == nil || route.Generation > e.route.Generation {
 		return false, nil
 	}
-	same := route.Generation == e.route.Generation && route.Target.Equal(e.route.Target) && slices.Equal(route.Hosts, e.route.Hosts)
+	same := route.Generation == e.route.Generation && route.Stopped == e.route.Stopped && route.Target.Equal(e.route.Target) && slices.Equal(route.Hosts, e.route.Hosts)
 	if !same {
 		return false, store.Problemf(store.CodeConflict, "the route of %s is at generation %d already, so %s is refused",
 			route.App, e.route.Generation, fmt.Sprintf("generation %d", route.Generation))

@@ -25,6 +25,9 @@ type App struct {
 	Hosts     []string  `json:"hosts"`
 	Config    []byte    `json:"-"` // the source's JSON blob; see DecodeConfig
 	CreatedAt time.Time `json:"created_at"`
+
+	StoppedAfter int64     `json:"-"` // the newest deployment when the app was stopped; 0: it is to run. See Stopped
+	StoppedAt    time.Time `json:"-"`
 }
 
 var (

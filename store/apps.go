@@ -94,6 +94,9 @@ func (s *Store) CreateApp(ctx context.Context, app App) (App, error) {
 		if err != nil {
 			return fmt.Errorf("write app: %w", err)
 		}
+		if _, err := t.exec(`DELETE FROM destroyed_apps WHERE name = ?`, app.Name); err != nil {
+			return fmt.Errorf("write app: %w", err)
+		}
 		return writeHosts(t, id, app.Hosts)
 	})
 	if err != nil {
@@ -137,7 +140,7 @@ func (s *Store) UpdateApp(ctx context.Context, app App) (App, error) {
 		if err := checkApp(&app); err != nil {
 			return err
 		}
-		app.CreatedAt = old.CreatedAt
+		app.CreatedAt, app.StoppedAfter, app.StoppedAt = old.CreatedAt, old.StoppedAfter, old.StoppedAt
 		if _, err := tx.exec(`UPDATE apps SET config = ? WHERE id = ?`, string(app.Config), id); err != nil {
 			return fmt.Errorf("write app: %w", err)
 		}
@@ -180,6 +183,9 @@ func (s *Store) DestroyApp(ctx context.Context, name string) error {
 		if _, err := tx.exec(`DELETE FROM apps WHERE id = ?`, id); err != nil {
 			return fmt.Errorf("remove app: %w", err)
 		}
+		if _, err := tx.exec(`INSERT OR REPLACE INTO destroyed_apps (name, destroyed_at) VALUES (?, ?)`, name, stamp(time.Now())); err != nil {
+			return fmt.Errorf("remember destroyed app: %w", err)
+		}
 		return nil
 	})
 	if err != nil {
@@ -210,7 +216,7 @@ func idsOf(tx txContext, query string, args ...any) (ids []int64, err error) {
 	return ids, nil
 }
 
-const selectApps = `SELECT name, source, config, created_at,
+const selectApps = `SELECT name, source, config, created_at, stopped_after, stopped_at,
 	(SELECT json_group_array(host) FROM (SELECT host FROM hosts WHERE hosts.app = apps.id ORDER BY position)) FROM apps `
 
 // App reads one app, or gives a not_found Problem.
@@ -232,11 +238,11 @@ type scanner interface{ Scan(dest ...any) error }
 func scanApp(row scanner) (App, error) {
 	var app App
 	var config, hosts string
-	var created sql.NullInt64
-	if err := row.Scan(&app.Name, &app.Source, &config, &created, &hosts); err != nil {
+	var created, stopped sql.NullInt64
+	if err := row.Scan(&app.Name, &app.Source, &config, &created, &app.StoppedAfter, &stopped, &hosts); err != nil {
 		return App{}, fmt.Errorf("read app: %w", err)
 	}
-	app.Config, app.CreatedAt = []byte(config), unstamp(created)
+	app.Config, app.CreatedAt, app.StoppedAt = []byte(config), unstamp(created), unstamp(stopped)
 	if err := json.Unmarshal([]byte(hosts), &app.Hosts); err != nil {
 		return App{}, fmt.Errorf("decode hosts of app: %w", err)
 	}

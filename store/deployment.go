@@ -27,6 +27,7 @@ const (
 	TriggerAPI      Trigger = "api"
 	TriggerRollback Trigger = "rollback"
 	TriggerWebhook  Trigger = "webhook"
+	TriggerRestart  Trigger = "restart"   // of the live release
 	TriggerCaughtUp Trigger = "caught up" // found at the forge; no webhook told of it
 )
 

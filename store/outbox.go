@@ -124,7 +124,7 @@ func announcements(tx txContext, d Deployment) ([]Post, error) {
 	}
 	shared := config.Shared()
 	repository, follows := shared.Repository()
-	if !follows || ValidateCommitID(d.ForgeSHA()) != nil {
+	if !follows || ValidateCommitID(d.ForgeSHA()) != nil || d.Trigger == TriggerRestart { // a restart says nothing new of its commit
 		return nil, nil
 	}
 	status := Post{

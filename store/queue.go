@@ -247,9 +247,10 @@ func start(tx txContext, app, id int64) error {
 	var started sql.NullInt64
 	var source Source
 	var config, asked string
-	err := tx.row(`SELECT d.started_at, coalesce(r.source, a.source), coalesce(r.config, a.config), d.asked_strategy
+	var stoppedAfter int64
+	err := tx.row(`SELECT d.started_at, coalesce(r.source, a.source), coalesce(r.config, a.config), d.asked_strategy, a.stopped_after
 		FROM deployments d JOIN apps a ON a.id = d.app LEFT JOIN releases r ON r.id = d.release WHERE d.id = ?`, id).
-		Scan(&started, &source, &config, &asked)
+		Scan(&started, &source, &config, &asked, &stoppedAfter)
 	if err != nil {
 		return fmt.Errorf("read next deployment: %w", err)
 	}
@@ -276,6 +277,9 @@ func start(tx txContext, app, id int64) error {
 	}
 	if plan.Forced {
 		events = append(events, Event{Kind: "plan", Text: "blue-green was asked for and is not possible: " + plan.Reason})
+	}
+	if 0 < stoppedAfter && stoppedAfter < id {
+		events = append(events, Event{Kind: "note", Text: "the app is stopped; it starts again when this deployment is live"})
 	}
 	return writeEvents(tx, id, events)
 }

@@ -41,6 +41,7 @@ type Route struct {
 	Hosts      []string `json:"hosts"` // lower case, without port; "*.example.com" matches one label
 	Target     Target   `json:"target"`
 	Generation int64    `json:"generation"`
+	Stopped    bool     `json:"stopped,omitempty"` // the app was stopped on purpose: every request is answered 503
 }
 
 // Hold bounds the requests that wait while an app is recreated.

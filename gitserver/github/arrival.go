@@ -218,7 +218,7 @@ func (g *GitHub) fetch(ctx context.Context, app string, a *arrival) (fetched boo
 func (g *GitHub) changed(ctx context.Context, app, sha string, paths []string) (bool, error) {
 	baseline, found, err := g.newestOf(ctx, app, func(d store.Deployment) bool {
 		tried := d.Verdict == "" || d.Verdict == store.Succeeded || d.Verdict == store.Failed
-		return tried && d.Trigger != store.TriggerRollback && store.ValidateCommitID(d.SHA) == nil
+		return tried && d.Trigger != store.TriggerRollback && d.Trigger != store.TriggerRestart && store.ValidateCommitID(d.SHA) == nil
 	})
 	if err != nil || !found {
 		return true, err

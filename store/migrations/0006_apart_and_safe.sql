@@ -2,3 +2,29 @@
 ALTER TABLE outbox ADD COLUMN doubt_until INTEGER;
 
 CREATE INDEX doubtful_posts ON outbox (lane) WHERE doubt_until IS NOT NULL;
+
+-- The newest deployment number when the app was stopped: that deployment and all before it are to serve nothing. A newer one
+-- that goes live starts the app again. 0: the app is to run.
+ALTER TABLE apps ADD COLUMN stopped_after INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE apps ADD COLUMN stopped_at INTEGER;
+
+-- The last known state of each container of what is live.
+CREATE TABLE container_states (
+    app        INTEGER NOT NULL REFERENCES apps (id) ON DELETE CASCADE,
+    container  TEXT NOT NULL,
+    deployment INTEGER NOT NULL, -- the live one
+    service    TEXT NOT NULL,    -- of a stack; else empty
+    routed     INTEGER NOT NULL, -- it is where requests go
+    keep       INTEGER NOT NULL, -- the engine starts it again when it ends by itself
+    state      TEXT NOT NULL,
+    exit_code  INTEGER NOT NULL,
+    restarts   INTEGER NOT NULL, -- by the engine, since it was last started by anybody else
+    since      INTEGER NOT NULL, -- when it came into this state
+    PRIMARY KEY (app, container)
+) STRICT;
+
+-- Apps that were destroyed: only what is known to have been ours is removed from the proxy and the engine.
+CREATE TABLE destroyed_apps (
+    name         TEXT PRIMARY KEY,
+    destroyed_at INTEGER NOT NULL
+) STRICT;
