@@ -163,8 +163,11 @@ func (a *attempt) probeAndLive(ctx context.Context, probe Probe, successes int) 
 func (a *attempt) sayPassed(ctx context.Context, probe Probe, result trial) {
 	took := milliseconds(result.took)
 	if probe.Path == "" {
-		lived := a.config.Shared().Liveness.Or(store.DefaultLiveness)
-		a.say(ctx, "gate", "port %d accepts connections after %s; lived for %s", a.release.Artefact.Port, took, seconds0(lived))
+		text := fmt.Sprintf("port %d accepts connections after %s", a.release.Artefact.Port, took)
+		if lived := a.config.Shared().Liveness.Or(store.DefaultLiveness); lived > 0 {
+			text += "; lived for " + seconds0(lived)
+		}
+		a.say(ctx, "gate", "%s", text)
 		return
 	}
 	a.say(ctx, "gate", "GET %s → %s after %s (%s)", probe.Path, result.last.Text, took, probes(result.probes))

@@ -64,16 +64,17 @@ func TestGate(t *testing.T) {
 func TestLivenessWindow(t *testing.T) {
 	for _, c := range []struct {
 		name    string
+		config  string
 		dies    bool
 		verdict store.Verdict
-	}{{"lives", false, store.Succeeded}, {"dies within it", true, store.Failed}} {
+	}{
+		{"lives", `{"deploy_strategy":"blue-green","liveness":"30ms"}`, false, store.Succeeded},
+		{"dies within it", `{"deploy_strategy":"blue-green","liveness":"1m"}`, true, store.Failed},
+		{"has none", `{"deploy_strategy":"blue-green","liveness":"0s"}`, false, store.Succeeded},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newServer(t)
-			config := `{"deploy_strategy":"blue-green","liveness":"30ms"}`
-			if c.dies {
-				config = `{"deploy_strategy":"blue-green","liveness":"1m"}`
-			}
-			_, err := s.store.UpdateApp(t.Context(), store.App{Name: appName, Source: store.SourceDockerfile, Hosts: []string{appHost}, Config: []byte(config)})
+			_, err := s.store.UpdateApp(t.Context(), store.App{Name: appName, Source: store.SourceDockerfile, Hosts: []string{appHost}, Config: []byte(c.config)})
 			s.must(err)
 			s.setInject(func(point string) error {
 				if c.dies && point == "after probe #1" {
@@ -81,7 +82,14 @@ func TestLivenessWindow(t *testing.T) {
 				}
 				return nil
 			})
-			s.wantVerdict(s.push(appName, 1).ID, c.verdict, "")
+			d := s.push(appName, 1)
+			s.wantVerdict(d.ID, c.verdict, "")
+			events, err := s.store.Events(t.Context(), d.ID, 0, 100)
+			s.must(err)
+			lived := slices.ContainsFunc(events, func(e store.Event) bool { return strings.Contains(e.Text, "lived for") })
+			if want := c.name == "lives"; lived != want {
+				t.Errorf("it waited for the window: %t, want %t", lived, want)
+			}
 		})
 	}
 }
@@ -91,6 +99,8 @@ func TestDrainBeforeARecreate(t *testing.T) {
 	for config, want := range map[string]store.Hold{
 		`{"liveness":"10ms","deploy_strategy":"recreate"}`:                           {Limit: 30 * time.Second, Drain: 10 * time.Second},
 		`{"liveness":"10ms","deploy_strategy":"recreate","hold":"3m"}`:               {Limit: 3 * time.Minute, Drain: 30 * time.Second},
+		`{"liveness":"10ms","deploy_strategy":"recreate","hold":"0s"}`:               {},
+		`{"liveness":"10ms","deploy_strategy":"recreate","hold":"1m","drain":"0s"}`:  {Limit: time.Minute},
 		`{"liveness":"10ms","deploy_strategy":"recreate","hold":"1m","drain":"50s"}`: {Limit: time.Minute, Drain: 50 * time.Second},
 	} {
 		t.Run(config, func(t *testing.T) {

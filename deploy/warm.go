@@ -51,7 +51,7 @@ func (a *attempt) takeWarm(ctx context.Context) error {
 // keepWarm puts the container that was replaced aside for the time that the config says, in place of an older one. What
 // cannot be kept is removed with the rest.
 func (a *attempt) keepWarm(ctx context.Context) error {
-	window := time.Duration(a.config.Shared().Rollback.Warm)
+	window := a.config.Shared().Rollback.Warm.Or(0)
 	if window == 0 || a.isSite() || a.isStack() || a.d.PreviousLive == 0 || a.d.PreviousLive == a.d.ID {
 		return a.endAllWarm(ctx, a.d.App)
 	}

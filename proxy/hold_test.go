@@ -198,8 +198,8 @@ func TestHoldOfAnAppWithoutRoute(t *testing.T) {
 	if err := r.client.Release(t.Context(), "a"); err != nil {
 		t.Error(err)
 	}
-	if _, err := r.client.Hold(t.Context(), "a", store.Hold{Requests: 1}); store.CodeOf(err) != store.CodeUsage {
-		t.Errorf("a hold without limit: %v", err)
+	if _, err := r.client.Hold(t.Context(), "a", store.Hold{Requests: 1, Limit: -1}); store.CodeOf(err) != store.CodeUsage {
+		t.Errorf("a hold with a negative limit: %v", err)
 	}
 }
 
@@ -209,5 +209,18 @@ func TestHoldForbidsAnUpgrade(t *testing.T) {
 	r.hold(patient)
 	if err := r.client.Upgrade(t.Context(), "/bin/false"); store.CodeOf(err) != store.CodeConflict {
 		t.Errorf("error %v", err)
+	}
+}
+
+// With no time to wait nobody is parked, and nobody is sent to the target that is about to stop.
+func TestHoldWithoutTimeAnswersAtOnce(t *testing.T) {
+	r := startRig(t)
+	_, address := serveBackend(t, named("old"))
+	r.apply("a", 1, 1, address, "a.test")
+	r.hold(store.Hold{Requests: 100})
+	for range 3 {
+		if got := <-r.inBackground(r.request(http.MethodGet, "a.test", "/", nil)); got.status != http.StatusServiceUnavailable {
+			t.Errorf("answer %+v", got)
+		}
 	}
 }

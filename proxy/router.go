@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -155,8 +156,8 @@ func (r *router) remove(app string) error {
 // hold parks the app's new requests and waits for those under way, giving the number left at the drain's cap. The hold
 // ends with apply, release or, should the server be gone, by itself: its limit after the drain.
 func (r *router) hold(ctx context.Context, app string, wanted store.Hold) (int, error) {
-	if wanted.Requests < 0 || wanted.Limit <= 0 || wanted.Drain < 0 {
-		return 0, store.Problemf(store.CodeUsage, "a hold needs a limit, and neither requests nor drain below zero")
+	if wanted.Requests < 0 || wanted.Limit < 0 || wanted.Drain < 0 {
+		return 0, store.Problemf(store.CodeUsage, "a hold has no number below zero")
 	}
 	held, err := r.startHold(app, wanted)
 	if held == nil {
@@ -166,7 +167,7 @@ func (r *router) hold(ctx context.Context, app string, wanted store.Hold) (int, 
 	defer cancel()
 	held.target.awaitEmpty(bounded)
 	r.awaitPredecessor(bounded)
-	held.hold.expireAfter(wanted.Limit, func() { r.expire(held) })
+	held.hold.expireAfter(lifetime(wanted), func() { r.expire(held) })
 	return held.target.count(), ctx.Err()
 }
 
@@ -188,9 +189,12 @@ func (r *router) startHold(app string, wanted store.Hold) (*entry, error) {
 		r.table.Store(old.with(app, held))
 		held.target.close()
 	}
-	held.hold.expireAfter(wanted.Drain+wanted.Limit, func() { r.expire(held) })
+	held.hold.expireAfter(wanted.Drain+lifetime(wanted), func() { r.expire(held) })
 	return held, nil
 }
+
+// lifetime returns when a hold ends by itself after its drain. One that parks nobody answers 503 for as long as others wait.
+func lifetime(wanted store.Hold) time.Duration { return cmp.Or(wanted.Limit, store.DefaultHold) }
 
 // expire ends a hold that nobody has ended.
 func (r *router) expire(held *entry) {

@@ -38,11 +38,11 @@ type SharedConfig struct {
 
 	Port        int          `json:"port,omitempty"`
 	Healthcheck *Healthcheck `json:"healthcheck,omitempty"`
-	Liveness    Duration     `json:"liveness,omitempty"`    // window without a healthcheck; default 2s
-	Drain       Duration     `json:"drain,omitempty"`       // cap for requests in flight at a cutover; default 30s
-	Hold        Duration     `json:"hold,omitempty"`        // how long recreate parks requests; default 30s
+	Liveness    *Duration    `json:"liveness,omitempty"`    // window without a healthcheck; default 2s
+	Drain       *Duration    `json:"drain,omitempty"`       // cap for requests in flight at a cutover; default 30s
+	Hold        *Duration    `json:"hold,omitempty"`        // how long recreate parks requests; default 30s
 	StopSignal  string       `json:"stop_signal,omitempty"` // asks the process to end; default what the image says, else SIGTERM
-	StopGrace   Duration     `json:"stop_grace,omitempty"`
+	StopGrace   *Duration    `json:"stop_grace,omitempty"`
 	Volumes     []Volume     `json:"volumes,omitempty"`
 	Resources   Resources    `json:"resources,omitzero"`
 	Replicas    int          `json:"replicas,omitempty"` // 1 is all there is so far
@@ -53,7 +53,7 @@ type SharedConfig struct {
 
 // RollbackConfig says how going back is prepared for.
 type RollbackConfig struct {
-	Warm Duration `json:"warm,omitempty"` // how long the container that was replaced is kept, stopped; default: not at all
+	Warm *Duration `json:"warm,omitempty"` // how long the container that was replaced is kept, stopped; default: not at all
 }
 
 // Shared gives the shared part of any source's config.
@@ -61,11 +61,11 @@ func (c *SharedConfig) Shared() *SharedConfig { return c }
 
 // Healthcheck is the HTTP gate.
 type Healthcheck struct {
-	Path      string   `json:"path"`
-	Status    int      `json:"status,omitempty"`    // expected status; 0: any 2xx
-	Successes int      `json:"successes,omitempty"` // in a row; default 1
-	Timeout   Duration `json:"timeout,omitempty"`   // one deadline for the whole gate; default 30s
-	Host      string   `json:"host,omitempty"`      // Host header; default the app's first host
+	Path      string    `json:"path"`
+	Status    int       `json:"status,omitempty"`    // expected status; 0: any 2xx
+	Successes int       `json:"successes,omitempty"` // in a row; default 1
+	Timeout   *Duration `json:"timeout,omitempty"`   // one deadline for the whole gate; default 30s
+	Host      string    `json:"host,omitempty"`      // Host header; default the app's first host
 }
 
 // DockerfileConfig builds an image from the repository's Dockerfile.
@@ -86,7 +86,7 @@ type StaticConfig struct {
 	Build          *StaticBuild `json:"build,omitempty"`
 	SPA            bool         `json:"spa,omitempty"`
 	CleanURLs      bool         `json:"clean_urls,omitempty"`
-	KeepAssets     Duration     `json:"keep_assets,omitempty"` // how long the files of earlier releases stay reachable; default 24h
+	KeepAssets     *Duration    `json:"keep_assets,omitempty"` // how long the files of earlier releases stay reachable; default 24h
 	StorageEnabled bool         `json:"storage_enabled,omitempty"`
 	Entrypoint     string       `json:"entrypoint,omitempty"`  // deno: relative to publish_dir; default main.ts
 	BaseImage      string       `json:"base_image,omitempty"`  // deno: default denoland/deno
@@ -179,9 +179,9 @@ func (c *SharedConfig) validateShared() error {
 	}
 	for _, window := range []struct {
 		key string
-		Duration
+		*Duration
 	}{{"liveness", c.Liveness}, {"drain", c.Drain}, {"hold", c.Hold}, {"stop_grace", c.StopGrace}} {
-		if lasts := time.Duration(window.Duration); lasts < 0 || lasts > time.Hour {
+		if lasts := window.Or(0); lasts < 0 || lasts > time.Hour {
 			return fmt.Errorf("%s %s is out of range: use 0s to 1h", window.key, lasts)
 		}
 	}
@@ -210,8 +210,8 @@ func (h *Healthcheck) validate() error {
 		return fmt.Errorf("healthcheck status %d is not an HTTP status: use 100 to 599", h.Status)
 	case h.Successes < 0 || h.Successes > 100:
 		return fmt.Errorf("healthcheck successes %d is out of range: use 1 to 100", h.Successes)
-	case h.Timeout < 0 || time.Duration(h.Timeout) > time.Hour:
-		return errors.New("healthcheck timeout is out of range: use up to 1h")
+	case h.Timeout.Or(1) <= 0 || h.Timeout.Or(1) > time.Hour:
+		return errors.New("healthcheck timeout is out of range: use more than 0s, up to 1h")
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -128,8 +129,75 @@ func TestDuration(t *testing.T) {
 			t.Errorf("%s came back as %s, %v", encoded, time.Duration(got), err)
 		}
 	}
-	if Duration(0).Or(5) != 5 || Duration(3).Or(5) != 3 {
-		t.Error("the default is for zero only")
+	if (*Duration)(nil).Or(5) != 5 || new(Duration(0)).Or(5) != 0 || new(Duration(3)).Or(5) != 3 {
+		t.Error("the default is only for what is left out")
+	}
+}
+
+// optionalDurations finds the durations of a config by their JSON path.
+func optionalDurations(of reflect.Type, path ...string) (found [][]string) {
+	for i := range of.NumField() {
+		field := of.Field(i)
+		inner := slices.Clone(path)
+		if !field.Anonymous {
+			inner = append(inner, keyOf(field))
+		}
+		at := field.Type
+		if at.Kind() == reflect.Pointer {
+			at = at.Elem()
+		}
+		switch {
+		case at == reflect.TypeFor[Duration]():
+			found = append(found, inner)
+		case at.Kind() == reflect.Struct:
+			found = append(found, optionalDurations(at, inner...)...)
+		}
+	}
+	return found
+}
+
+func nested(path []string, value any) map[string]any {
+	if len(path) == 1 {
+		return map[string]any{path[0]: value}
+	}
+	return map[string]any{path[0]: nested(path[1:], value)}
+}
+
+// Every optional duration: an explicit 0s is kept by the config, its JSON and the database; what is left out stays left out.
+func TestZeroDurationsAreKept(t *testing.T) {
+	s := newStore(t)
+	paths := optionalDurations(reflect.TypeFor[StaticConfig]())
+	if len(paths) != 7 {
+		t.Errorf("there are %d durations: %q", len(paths), paths)
+	}
+	for i, path := range paths {
+		blob := nested(path, "0s")
+		if path[0] == "healthcheck" {
+			blob["healthcheck"] = map[string]any{"path": "/", path[1]: "0s"}
+			if _, err := DecodeConfig(SourceDockerfile, must[[]byte](t)(json.Marshal(blob))); err == nil || !strings.Contains(err.Error(), "use more than 0s") {
+				t.Errorf("%q: %v", path, err)
+			}
+			continue
+		}
+		source := SourceDockerfile
+		if path[0] == "keep_assets" {
+			source = SourceStatic
+		}
+		app := must[App](t)(s.CreateApp(t.Context(), App{Name: fmt.Sprintf("app-%d", i), Source: source, Config: must[[]byte](t)(json.Marshal(blob))}))
+		stored := must[App](t)(s.App(t.Context(), app.Name))
+		config := must[Config](t)(DecodeConfig(source, stored.Config))
+		var again map[string]any
+		check(t, json.Unmarshal(must[[]byte](t)(json.Marshal(config)), &again))
+		if !reflect.DeepEqual(again, blob) {
+			t.Errorf("%v came back as %v", blob, again)
+		}
+	}
+}
+
+func TestZeroInAPlan(t *testing.T) {
+	plan := PlanOf(must[Config](t)(DecodeConfig(SourceDockerfile, []byte(`{"liveness":"0s","hold":"0s","deploy_strategy":"recreate"}`))))
+	if plan.Reason != "no health check, so it must accept connections" || plan.Gap != "requests are answered 503 while it restarts" {
+		t.Errorf("%+v", plan)
 	}
 }
 

@@ -167,7 +167,7 @@ func TestDocumentedNumbersAreThoseOfTheCode(t *testing.T) {
 	number := map[int]string{5: "five"}[KeptReleases]
 	for _, says := range []string{
 		"the last " + number + " versions", fmt.Sprintf("files over %d KiB", maxRepoFile>>10), fmt.Sprintf("longer than %.0f minutes", DefaultReleaseTime.Minutes()),
-		"`liveness` | | without a health check: how long the process must live and accept connections. Default: `" + DefaultLiveness.String() + "`",
+		"`liveness` | `--liveness` | without a health check: how long the process must live and accept connections. Default: `" + DefaultLiveness.String() + "`",
 		"how long new requests may wait. Default: `" + DefaultHold.String() + "`", "`timeout` (" + DefaultHealthTimeout.String() + ")",
 		"may go on. Default: `" + DefaultDrain.String() + "`", "before it is killed. Default: `" + DefaultStopGrace.String() + "`",
 		fmt.Sprintf("stay reachable. Default: `%.0fh`", DefaultKeepAssets.Hours()), "a volume at `" + DenoStorage + "`",

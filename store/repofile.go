@@ -56,8 +56,8 @@ type RepoResources struct {
 
 // RepoStop says how the process is asked to end.
 type RepoStop struct {
-	Signal string   `json:"signal,omitempty"`
-	Grace  Duration `json:"grace,omitempty"`
+	Signal string    `json:"signal,omitempty"`
+	Grace  *Duration `json:"grace,omitempty"`
 }
 
 // DecodeRepoFile reads a shipgate.yaml. Unknown and repeated keys, anchors and more than 64 KiB are refused. Every error is
@@ -164,6 +164,9 @@ func readValue(node *yaml.Node, into reflect.Value, where string) error {
 
 // isEmpty says of a value that it could not be told from one that is not there. No is an answer, though.
 func isEmpty(value reflect.Value) bool {
+	if value.Type() == reflect.TypeFor[Duration]() {
+		return false // no time at all is a duration
+	}
 	switch value.Kind() {
 	case reflect.Map, reflect.Slice:
 		return value.Len() == 0

@@ -28,8 +28,8 @@ func (c *SharedConfig) validateRun() error {
 	if c.Replicas < 0 || c.Replicas > 1 {
 		return fmt.Errorf("replicas %d is not possible: an app runs one container so far", c.Replicas)
 	}
-	if c.Rollback.Warm < 0 || time.Duration(c.Rollback.Warm) > maxWindow {
-		return fmt.Errorf("rollback warm %s is out of range: use 0s to 720h", time.Duration(c.Rollback.Warm))
+	if warm := c.Rollback.Warm.Or(0); warm < 0 || warm > maxWindow {
+		return fmt.Errorf("rollback warm %s is out of range: use 0s to 720h", warm)
 	}
 	if c.Release != "" {
 		_, err := c.ReleaseCommand()
@@ -59,8 +59,8 @@ func (c *StaticConfig) validate() error {
 	if c.Mode != "" && c.Mode != "static" && c.Mode != "deno" {
 		return fmt.Errorf("mode %q is unknown: use static or deno", c.Mode)
 	}
-	if c.KeepAssets < 0 || time.Duration(c.KeepAssets) > maxWindow {
-		return fmt.Errorf("keep_assets %s is out of range: use 0s to 720h", time.Duration(c.KeepAssets))
+	if keep := c.KeepAssets.Or(0); keep < 0 || keep > maxWindow {
+		return fmt.Errorf("keep_assets %s is out of range: use 0s to 720h", keep)
 	}
 	return errors.Join(c.Build.validate(), c.validateDeno(), relative("publish_dir", c.PublishDir), legalStrategy(c.DeployStrategy))
 }
@@ -124,7 +124,7 @@ func (c *ComposeConfig) validate() error {
 	if len(c.Volumes) > 0 || c.Resources != (Resources{}) || c.StopSignal != "" {
 		return errors.New("volumes, resources and stop_signal of a stack are said in its compose file")
 	}
-	if c.Release != "" || c.Rollback.Warm != 0 {
+	if c.Release != "" || c.Rollback.Warm.Or(0) != 0 {
 		return errors.New("release and rollback.warm are not possible for compose: a service of the stack does that with depends_on")
 	}
 	return relative("file", c.File)

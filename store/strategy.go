@@ -49,6 +49,7 @@ func legalStrategy(strategy string) error {
 const (
 	noGap   = "no gap expected"
 	heldGap = "requests wait while it restarts, for %s at the most"
+	openGap = "requests are answered 503 while it restarts"
 )
 
 func (c *DockerfileConfig) plan() Plan { return c.containerPlan(Recreate) }
@@ -87,7 +88,11 @@ func (c *SharedConfig) containerPlan(fallback Strategy) Plan {
 }
 
 func (c *SharedConfig) recreatePlan(reason string, forced bool) Plan {
-	return Plan{Strategy: Recreate, Reason: reason, Gap: fmt.Sprintf(heldGap, c.Hold.Or(DefaultHold)), Forced: forced}
+	gap := openGap
+	if hold := c.Hold.Or(DefaultHold); hold > 0 {
+		gap = fmt.Sprintf(heldGap, hold)
+	}
+	return Plan{Strategy: Recreate, Reason: reason, Gap: gap, Forced: forced}
 }
 
 func (c *SharedConfig) wantsBlueGreen() bool { return c.DeployStrategy == string(BlueGreen) }
@@ -96,5 +101,9 @@ func (c *SharedConfig) gateText() string {
 	if c.Healthcheck != nil {
 		return "health check GET " + c.Healthcheck.Path
 	}
-	return fmt.Sprintf("no health check, so it must accept connections and live for %s", c.Liveness.Or(DefaultLiveness))
+	liveness := c.Liveness.Or(DefaultLiveness)
+	if liveness == 0 {
+		return "no health check, so it must accept connections"
+	}
+	return fmt.Sprintf("no health check, so it must accept connections and live for %s", liveness)
 }

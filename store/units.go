@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Duration is a time.Duration written as "30s" in JSON.
+// Duration is a time.Duration written as "30s" in JSON. Optional ones are pointers: nil means the default, zero means zero.
 type Duration time.Duration
 
 // MarshalJSON writes the duration as Go prints it.
@@ -29,12 +29,12 @@ func (d *Duration) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Or gives the duration, or the default when it is zero.
-func (d Duration) Or(fallback time.Duration) time.Duration {
-	if d == 0 {
+// Or returns the duration, or fallback if it is nil.
+func (d *Duration) Or(fallback time.Duration) time.Duration {
+	if d == nil {
 		return fallback
 	}
-	return time.Duration(d)
+	return time.Duration(*d)
 }
 
 // Bytes is a size written as "512m" in JSON; units are powers of 1024.

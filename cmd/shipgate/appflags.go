@@ -69,8 +69,8 @@ func (f *appFlags) config(command *cobra.Command, stdin io.Reader) (map[string]a
 			config[name] = value
 		}
 	}
-	if f.health != "" || f.healthTimeout != 0 {
-		config["healthcheck"] = f.healthcheck(object(config, "healthcheck"))
+	if timed := command.Flags().Changed("health-timeout"); f.health != "" || timed {
+		config["healthcheck"] = f.healthcheck(object(config, "healthcheck"), timed)
 	}
 	if f.memory != "" || f.cpus != 0 {
 		config["resources"] = f.resources(object(config, "resources"))
@@ -94,11 +94,11 @@ func object(config map[string]any, name string) map[string]any {
 	return map[string]any{}
 }
 
-func (f *appFlags) healthcheck(check map[string]any) map[string]any {
+func (f *appFlags) healthcheck(check map[string]any, timed bool) map[string]any {
 	if f.health != "" {
 		check["path"] = f.health
 	}
-	if f.healthTimeout != 0 {
+	if timed {
 		check["timeout"] = f.healthTimeout.String()
 	}
 	return check

@@ -220,6 +220,20 @@ func TestDeployBodies(t *testing.T) {
 	}
 }
 
+// A duration of zero is said to the server; one that is not given is not.
+func TestZeroDurationFlags(t *testing.T) {
+	for flag, want := range map[string]string{
+		"liveness": `"liveness":"0s"`, "drain": `"drain":"0s"`, "hold": `"hold":"0s"`, "stop-grace": `"stop_grace":"0s"`,
+		"keep-assets": `"keep_assets":"0s"`, "rollback-warm": `"rollback":{"warm":"0s"}`, "health-timeout": `"healthcheck":{"timeout":"0s"}`,
+	} {
+		f := newFakeServer(t, map[string]http.HandlerFunc{"PATCH /api/v1/apps/hello": reply(200, map[string]any{"name": "hello"})})
+		got := shipgate(t.Context(), f.env(), "", "app", "update", "hello", "--"+flag, "0s")
+		if want = `PATCH /api/v1/apps/hello {"config":{` + want + `}}`; got.code != 0 || len(f.asked) != 1 || f.asked[0] != want {
+			t.Errorf("--%s 0s: exit %d, asks %q, want %s", flag, got.code, f.asked, want)
+		}
+	}
+}
+
 func TestAppCreate(t *testing.T) {
 	f := newFakeServer(t, map[string]http.HandlerFunc{
 		"POST /api/v1/apps":   reply(201, map[string]any{"name": "hello", "source": "dockerfile", "strategy": "blue-green", "hosts": []string{"a.localhost"}}),

@@ -13,7 +13,7 @@ type sourceFlags struct {
 	release, stopSignal                                      string
 	permissions                                              []string
 	spa, cleanURLs, storage, trusted                         bool
-	stopGrace, warm, keepAssets                              time.Duration
+	liveness, drain, hold, stopGrace, warm, keepAssets       time.Duration
 }
 
 func (f *sourceFlags) add(command *cobra.Command) {
@@ -35,6 +35,9 @@ func (f *sourceFlags) add(command *cobra.Command) {
 	flags.BoolVar(&f.trusted, "trusted", false, "compose: allow what is refused otherwise, such as host ports")
 	flags.StringVar(&f.release, "release-command", "", "run once in the new image before it starts; no shell")
 	flags.StringVar(&f.stopSignal, "stop-signal", "", "asks the container to end (default: what the image says)")
+	flags.DurationVar(&f.liveness, "liveness", 0, "without a health check: how long it must live and accept connections (default 2s)")
+	flags.DurationVar(&f.drain, "drain", 0, "how long requests to the old version may go on (default 30s)")
+	flags.DurationVar(&f.hold, "hold", 0, "recreate: how long new requests may wait (default 30s)")
 	flags.DurationVar(&f.stopGrace, "stop-grace", 0, "how long it may take to end (default 10s)")
 	flags.DurationVar(&f.warm, "rollback-warm", 0, "how long a replaced container is kept, stopped, for going back")
 }
@@ -51,6 +54,7 @@ func (f *sourceFlags) put(command *cobra.Command, config map[string]any) {
 		"base-image": {"base_image", f.baseImage}, "permission": {"permissions", f.permissions},
 		"storage": {"storage_enabled", f.storage}, "compose-file": {"file", f.composeFile}, "service": {"service", f.service},
 		"trusted": {"trusted", f.trusted}, "release-command": {"release", f.release},
+		"liveness": {"liveness", f.liveness.String()}, "drain": {"drain", f.drain.String()}, "hold": {"hold", f.hold.String()},
 		"stop-signal": {"stop_signal", f.stopSignal}, "stop-grace": {"stop_grace", f.stopGrace.String()},
 	} {
 		if given(flag) {

@@ -28,3 +28,9 @@ CREATE TABLE destroyed_apps (
     name         TEXT PRIMARY KEY,
     destroyed_at INTEGER NOT NULL
 ) STRICT;
+
+-- A health check without any time meant the default one and is refused now: 0s is zero.
+UPDATE apps SET config = json_remove(config, '$.healthcheck.timeout')
+    WHERE json_valid(config) AND json_extract(config, '$.healthcheck.timeout') NOT GLOB '*[1-9]*';
+UPDATE releases SET config = json_remove(config, '$.healthcheck.timeout')
+    WHERE json_valid(config) AND json_extract(config, '$.healthcheck.timeout') NOT GLOB '*[1-9]*';
