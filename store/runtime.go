@@ -17,6 +17,7 @@ const (
 	RunRunning    RunState = "running"
 	RunUnhealthy  RunState = "unhealthy"  // it runs, and its HEALTHCHECK fails
 	RunRestarting RunState = "restarting" // it keeps ending, and the engine starts it again
+	RunPaused     RunState = "paused"
 	RunExited     RunState = "exited"
 	RunMissing    RunState = "missing" // no container of this name exists
 	RunUnknown    RunState = "unknown" // the engine does not answer
@@ -147,4 +148,21 @@ func (s *Store) Destroyed(ctx context.Context, app string) (bool, error) {
 		return false, fmt.Errorf("read destroyed apps: %w", err)
 	}
 	return true, nil
+}
+
+// ContainerStatus is what the engine says of one container of ours now.
+type ContainerStatus struct {
+	Container
+	Service  string // of a stack
+	State    RunState
+	ExitCode int       // of the last end
+	Restarts int       // by the engine, since anybody else started it
+	Keep     bool      // the engine is to start it again when it ends by itself
+	Since    time.Time // when it came into this state
+}
+
+// EngineChange tells that something changed on the engine. It carries no state: who hears it looks.
+type EngineChange struct {
+	App  string // whose containers; empty: look at all of them
+	Lost bool   // the engine does not answer
 }

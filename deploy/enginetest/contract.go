@@ -21,6 +21,8 @@ type Engine interface {
 	List(ctx context.Context, app string) ([]store.Container, error)
 	Watch(ctx context.Context, name string) (<-chan store.ContainerEvent, error)
 	Diagnose(ctx context.Context, name string, logLines int) (store.Diagnosis, error)
+	States(ctx context.Context, app string) ([]store.ContainerStatus, error)
+	Changes(ctx context.Context) <-chan store.EngineChange
 }
 
 // Addresses says where addresses for new containers come from.
@@ -70,6 +72,9 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"diagnosis of an exit", diagnoseExit},
 		{"diagnosis of what runs", diagnoseRunning},
 		{"diagnosis of what is gone", diagnoseGone},
+		{"states of what runs and what was stopped", statesOfContainers},
+		{"state of what exited", statesOfExit},
+		{"changes are told", changesAreTold},
 	}
 	for _, p := range parts {
 		t.Run(p.name, func(t *testing.T) {

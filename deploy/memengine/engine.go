@@ -27,6 +27,8 @@ type Engine struct {
 	images     map[string]Behaviour
 	containers map[string]*container
 	watchers   map[*watcher]struct{}
+	listeners  map[chan store.EngineChange]struct{}
+	lost       bool
 }
 
 // Behaviour says how the containers of an image behave from their start on. The zero value serves at once.
@@ -65,6 +67,7 @@ func New() *Engine {
 		images:     map[string]Behaviour{},
 		containers: map[string]*container{},
 		watchers:   map[*watcher]struct{}{},
+		listeners:  map[chan store.EngineChange]struct{}{},
 	}
 }
 
@@ -236,6 +239,9 @@ func (e *Engine) locked(effect func() error) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	defer e.check()
+	if e.lost {
+		return store.Problemf(store.CodeErrored, "the engine does not answer")
+	}
 	return effect()
 }
 

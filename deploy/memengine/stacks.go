@@ -79,6 +79,7 @@ func (s *Stacks) up(spec store.StackSpec) ([]string, error) {
 		Name: name, App: spec.App, Deployment: spec.Deployment, Role: store.RoleStack, Image: stackImage(spec.Dir), Address: spec.Address, Port: spec.Port,
 	}}
 	s.engine.containers[name] = c
+	s.engine.changed(store.EngineChange{})
 	s.engine.live(c, behaviour)
 	if !c.running {
 		return behaviour.Log, store.Problemf(store.CodeFailed, "service web exited with code %d", c.exit).

@@ -22,6 +22,7 @@ func (e *Engine) start(spec store.ContainerSpec) error {
 		return store.Problemf(store.CodeFailed, "container %s cannot start: %s", spec.Name, behaviour.StartFails)
 	}
 	c.running = true
+	e.changed(store.EngineChange{})
 	e.live(c, behaviour)
 	return nil
 }

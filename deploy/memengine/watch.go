@@ -42,6 +42,7 @@ func (e *Engine) forget(w *watcher) {
 }
 
 func (e *Engine) tell(name string, events ...store.ContainerEvent) {
+	e.changed(store.EngineChange{})
 	for w := range e.watchers {
 		if w.name == name {
 			w.send(events...)
