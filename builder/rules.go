@@ -18,7 +18,29 @@ const (
 	maxRuleLine   = 8 << 10 // bytes
 	maxRuleFile   = 1 << 20 // bytes
 	maxComplaints = 20      // said of one file
+
+	// Each request may have to be compared with these; one with a star inside costs as many as twenty others.
+	maxWildcards = 400
+	starWildcard = 20
 )
+
+// wildcards counts the rules of a file whose paths have placeholders or stars other than a last /*.
+type wildcards int
+
+func (w *wildcards) take(pattern string) error {
+	weight := 0
+	if strings.Contains(pattern, "/:") {
+		weight = 1
+	}
+	if strings.Contains(strings.TrimSuffix(pattern, "/*"), "*") {
+		weight = starWildcard
+	}
+	if int(*w)+weight > maxWildcards {
+		return fmt.Errorf("there are too many rules with placeholders or a * inside: %d may have placeholders, and one with a * inside counts for %d of these", maxWildcards, starWildcard)
+	}
+	*w += wildcards(weight)
+	return nil
+}
 
 // rules are what a site says of itself. Of the header rules all that match count, of the redirects the first one.
 type rules struct {

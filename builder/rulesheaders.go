@@ -26,6 +26,7 @@ func parseHeaders(text []byte, say func(format string, arguments ...any)) []head
 	problems := &complaints{file: headersFile, say: say}
 	var rules []headerRule
 	var fields int
+	var wild wildcards
 	usable := false // the path that the lines belong to
 	problems.eachLine(text, func(_ int, line string) error {
 		if strings.HasPrefix(line, "/") || hostPattern.MatchString(line) {
@@ -35,6 +36,9 @@ func parseHeaders(text []byte, say func(format string, arguments ...any)) []head
 			}
 			if len(rules) == maxRules {
 				return errEnough
+			}
+			if err := wild.take(line); err != nil {
+				return err
 			}
 			rules, usable = append(rules, headerRule{Path: line}), true
 			return nil

@@ -26,6 +26,7 @@ var (
 func parseRedirects(text []byte, say func(format string, arguments ...any)) []redirectRule {
 	problems := &complaints{file: redirectsFile, say: say}
 	var rules []redirectRule
+	var wild wildcards
 	problems.eachLine(text, func(_ int, line string) error {
 		rule, err := parseRedirect(line)
 		if err != nil {
@@ -33,6 +34,9 @@ func parseRedirects(text []byte, say func(format string, arguments ...any)) []re
 		}
 		if len(rules) == maxRules {
 			return errEnough
+		}
+		if err := wild.take(rule.From); err != nil {
+			return err
 		}
 		rules = append(rules, rule)
 		return nil

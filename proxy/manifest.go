@@ -101,6 +101,7 @@ func (p *published) addRules(read manifest) {
 	for _, rule := range read.Redirects {
 		p.redirects = append(p.redirects, redirectRule{compile(rule.From), rule.Query, rule.To, rule.Status, rule.Force})
 	}
+	p.ignored = p.indexRules()
 }
 
 func checkFile(name string, file manifestFile) error {

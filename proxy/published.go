@@ -14,7 +14,26 @@ type published struct {
 	*contents
 	files     map[string]siteFile
 	headers   []headerRule
+	ignored   int // rules that there are too many of
 	redirects []redirectRule
+
+	headerIndex, redirectIndex ruleIndex
+}
+
+// indexRules must be called when the rules are there. It returns how many are left out.
+func (p *published) indexRules() int {
+	var patterns []pattern
+	for _, rule := range p.headers {
+		patterns = append(patterns, rule.pattern)
+	}
+	var left, more int
+	p.headerIndex, left = newRuleIndex(patterns)
+	patterns = nil
+	for _, rule := range p.redirects {
+		patterns = append(patterns, rule.pattern)
+	}
+	p.redirectIndex, more = newRuleIndex(patterns)
+	return left + more
 }
 
 func (p *published) has(name string) bool {
@@ -80,6 +99,9 @@ func openSite(wanted store.Target, shelf *shelf, logger *slog.Logger) (*site, er
 	}
 	if info, err := read.root.Stat("files"); err != nil || !info.IsDir() {
 		return nil, store.Problemf(store.CodeErrored, "site %s has no files directory", wanted.Site)
+	}
+	if read.ignored > 0 {
+		logger.Warn("rules of a site are ignored: there are too many for one path", "site", wanted.Site, "rules", read.ignored)
 	}
 	return &site{published: read, spa: wanted.SPA, cleanURLs: wanted.CleanURLs, earlier: shelf.openEarlier(wanted, logger)}, nil
 }

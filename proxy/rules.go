@@ -31,8 +31,12 @@ func sayable(name, value string) bool {
 // putHeaders applies all rules that match, in their order. The first that names a header replaces what it was; more of the
 // same name are added to it.
 func (p *published) putHeaders(header http.Header, path string) {
+	if len(p.headers) == 0 {
+		return
+	}
 	ours := map[string]bool{}
-	for _, rule := range p.headers {
+	for _, i := range p.headerIndex.candidates(path, make([]int, 0, 16)) {
+		rule := &p.headers[i]
 		if !rule.match(path, nil) {
 			continue
 		}
@@ -72,7 +76,8 @@ func (p *published) redirectFor(address *url.URL, onFile bool) (rule redirectRul
 	}
 	values = map[string]string{}
 	query := sync.OnceValue(address.Query)
-	for _, rule := range p.redirects {
+	for _, i := range p.redirectIndex.candidates(address.Path, make([]int, 0, 16)) {
+		rule := p.redirects[i]
 		if onFile && !rule.force {
 			continue
 		}

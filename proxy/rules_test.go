@@ -213,6 +213,7 @@ func FuzzRules(f *testing.F) {
 			headers:   []headerRule{{compiled, [][2]string{{name, value}}, nil}},
 			redirects: []redirectRule{{pattern: compiled, to: to, status: status}},
 		}
+		p.indexRules()
 		request := httptest.NewRequest(http.MethodGet, "http://a.test/", nil)
 		request.URL.Path = path
 		answer := httptest.NewRecorder()

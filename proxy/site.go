@@ -14,8 +14,8 @@ import (
 // siteCaching lets caches keep files but ask each time: a new version is seen at once, and costs a 304 otherwise.
 const siteCaching = "public, max-age=0, must-revalidate"
 
-// maxPath is how long a path may be, in bytes. No file system has longer ones, and each rule has to read it.
-const maxPath = 8 << 10
+// maxPath is how long a path may be, in bytes. No file system has longer ones, and rules have to read it.
+const maxPath = 4 << 10
 
 // site serves a release tree. What is not in its manifest does not exist, whatever lies on the disk.
 type site struct {
