@@ -16,7 +16,7 @@ func TestCollect(t *testing.T) {
 	s.app("busy", `{"deploy_strategy":"blue-green","healthcheck":{"path":"/"}}`)
 	stray := func(app string, deployment int64, free string) string {
 		spec, _ := s.engine.Spec(live.Container)
-		spec.Name, spec.App, spec.Deployment, spec.Address = store.ContainerName(app, deployment), app, deployment, sockets(free)[0]
+		spec.Name, spec.App, spec.Deployment, spec.Address = store.ContainerName(s.store.ServerID(), app, deployment), app, deployment, sockets(free)[0]
 		s.must(s.engine.Start(t.Context(), spec))
 		return spec.Name
 	}

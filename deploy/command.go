@@ -44,7 +44,7 @@ func (a *attempt) runCommand(ctx context.Context, words []string) (exitCode int,
 // commandSpec is the app's own container but for the command, the name and the address.
 func (a *attempt) commandSpec(words []string) store.ContainerSpec {
 	spec := a.containerSpec()
-	spec.Name, spec.Deployment = store.CommandName(a.d.App, a.d.ID), a.d.ID
+	spec.Name, spec.Deployment = store.CommandName(a.Store.ServerID(), a.d.App, a.d.ID), a.d.ID
 	spec.Role, spec.Command, spec.Address = store.RoleCommand, words, netip.AddrPort{}
 	return spec
 }

@@ -123,7 +123,7 @@ func (s *schedule) live(at string) (points []string, crashed bool) {
 	return points, false
 }
 
-var numbered = regexp.MustCompile(`(hello-|apply )(\d+)`)
+var numbered = regexp.MustCompile(`(?:shipgate-[0-9a-f]+\.)?(hello\.|apply )(\d+)`)
 
 // nameless makes a point the same in every schedule, whatever number its deployment has.
 func (s *schedule) nameless(point string) string {

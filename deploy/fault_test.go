@@ -39,7 +39,7 @@ func outside(point string) bool {
 	return worth(point) && !strings.HasPrefix(point, "do ") && !strings.HasPrefix(point, "did ") && !strings.HasPrefix(point, "all done")
 }
 
-// verb is the call that a point belongs to, such as "start hello-new" of "before start hello-new #1".
+// verb is the call that a point belongs to, such as "start hello.new" of "before start hello.new #1".
 func verb(point string) string {
 	_, call, _ := strings.Cut(point, " ")
 	call, _, _ = strings.Cut(call, " #")

@@ -78,7 +78,7 @@ func TestLivenessWindow(t *testing.T) {
 			s.must(err)
 			s.setInject(func(point string) error {
 				if c.dies && point == "after probe #1" {
-					s.engine.Exit("hello-1", 9)
+					s.engine.Exit(s.container(appName, 1), 9)
 				}
 				return nil
 			})

@@ -29,7 +29,7 @@ func (s *schedule) checkBetween(point string) {
 	if !s.rollback && s.world.branches.tip(appName) == s.d.SHA && route.Target.Deployment != s.d.ID {
 		s.fault("%s: the branch has moved and the route has not", point)
 	}
-	if runs := s.world.commands.Runs(store.CommandName(appName, s.d.ID)); runs > 1 {
+	if runs := s.world.commands.Runs(store.CommandName(s.store.ServerID(), appName, s.d.ID)); runs > 1 {
 		s.fault("%s: the release command ran %d times", point, runs)
 	}
 	switch {
@@ -64,18 +64,18 @@ func (s *schedule) checkServing(point string, seen sight, held bool) {
 	if down && !held && slices.ContainsFunc([]string{"before build", "before run"}, func(early string) bool { return strings.HasPrefix(point, early) }) {
 		s.fault("%s: what is live was stopped before the new version was there", point)
 	}
-	if held && strings.HasPrefix(point, "before run") && s.world.commands.Runs(store.CommandName(appName, s.d.ID)) == 0 {
+	if held && strings.HasPrefix(point, "before run") && s.world.commands.Runs(store.CommandName(s.store.ServerID(), appName, s.d.ID)) == 0 {
 		s.fault("%s: requests wait for the release command", point)
 	}
 	fresh := runs[seen.container] && seen.live != s.d.ID
-	starting := strings.HasPrefix(point, "before start hello-new") || strings.HasPrefix(point, "before start hello-back") || fresh && strings.HasPrefix(point, "before probe")
+	starting := strings.HasPrefix(point, "before start hello.new") || strings.HasPrefix(point, "before start hello.back") || fresh && strings.HasPrefix(point, "before probe")
 	if starting && down && !held {
 		s.fault("%s: requests go to the stopped container", point)
 	}
 	if s.strategy == store.Recreate && fresh && len(running) > 1 {
 		s.fault("%s: %s run at once", point, running)
 	}
-	if s.command != "" && fresh && s.world.commands.Runs(store.CommandName(appName, s.d.ID)) != 1 {
+	if s.command != "" && fresh && s.world.commands.Runs(store.CommandName(s.store.ServerID(), appName, s.d.ID)) != 1 {
 		s.fault("%s: started without its release command", point)
 	}
 }
@@ -121,7 +121,7 @@ func (s *schedule) wantedContainers(live store.Live) (want []store.Container, ad
 	want, addresses = []store.Container{}, map[int64]string{}
 	add := func(container store.Container, deployment int64, address string) {
 		container.App = appName
-		fmt.Sscanf(container.Name, appName+"-%d", &container.Deployment)
+		fmt.Sscanf(container.Name, strings.TrimSuffix(store.ContainerName(s.store.ServerID(), appName, 0), "0")+"%d", &container.Deployment)
 		want = append(want, container)
 		addresses[deployment] = strings.TrimSuffix(address, ":8080")
 	}

@@ -46,6 +46,11 @@ func (s *server) boot(adjust ...func(*Options)) {
 	s.t.Cleanup(func() { s.runner.Close() })
 }
 
+// container names the container of an app's deployment.
+func (s *server) container(app string, deployment int64) string {
+	return store.ContainerName(s.store.ServerID(), app, deployment)
+}
+
 func (s *server) must(err error) {
 	s.t.Helper()
 	if err != nil {

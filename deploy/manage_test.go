@@ -121,7 +121,7 @@ func TestOnlyTheLiveVersionIsKeptRunning(t *testing.T) {
 		return nil
 	}
 	s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
-	if trials == 0 || !s.engine.KeptRunning("hello-1") {
+	if trials == 0 || !s.engine.KeptRunning(s.container(appName, 1)) {
 		t.Error("the live version is not kept running")
 	}
 }
@@ -150,10 +150,10 @@ func TestStartRemovesWhatNobodyNeeds(t *testing.T) {
 	s.engine.Foreign("database")
 	s.must(s.runner.Close())
 	s.must(s.store.DestroyApp(t.Context(), "gone"))
-	s.must(s.engine.Stop(t.Context(), "hello-2", 0))
+	s.must(s.engine.Stop(t.Context(), s.container(appName, 2), 0))
 	s.boot()
-	s.wantStates(map[string]bool{"hello-2": true})
-	if !s.engine.KeptRunning("hello-2") {
+	s.wantStates(map[string]bool{s.container(appName, 2): true})
+	if !s.engine.KeptRunning(s.container(appName, 2)) {
 		t.Error("what is live and was started again is not kept running")
 	}
 	if _, routed, _ := s.router.look("gone"); routed || !s.engine.ForeignRuns("database") {

@@ -57,7 +57,7 @@ func (a *attempt) stackSpec() (store.StackSpec, error) {
 		wait = max(wait, config.Healthcheck.Timeout.Or(0))
 	}
 	return store.StackSpec{
-		App: a.d.App, Deployment: a.d.ID, Dir: filepath.Join(a.StacksDir, filepath.FromSlash(a.release.Artefact.Stack)),
+		App: a.d.App, Deployment: a.d.ID, Container: a.d.Container, Dir: filepath.Join(a.StacksDir, filepath.FromSlash(a.release.Artefact.Stack)),
 		Data: filepath.Join(a.StacksDir, a.d.App, "data"), Config: config, Env: a.env, Address: address,
 		Port: a.release.Artefact.Port, Wait: wait,
 	}, nil

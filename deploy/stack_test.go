@@ -94,7 +94,7 @@ func TestStackWithoutHealthcheck(t *testing.T) {
 				s.configure("shop", `{"liveness":"1m"}`)
 				s.setInject(func(point string) error {
 					if strings.HasPrefix(point, "after probe #") {
-						s.engine.Exit("shop-2", 9)
+						s.engine.Exit(s.container("shop", 2), 9)
 					}
 					return nil
 				})
@@ -133,7 +133,7 @@ func TestStackIsStartedAtBootInItsLane(t *testing.T) {
 	next := s.push("shop", 1)
 	close(slow)
 	second := s.wantVerdict(next.ID, store.Succeeded, "")
-	s.wantStates(map[string]bool{"hello-2": true, second.Container: true, "shipgate-shop-other-1": true})
+	s.wantStates(map[string]bool{s.container(appName, 2): true, second.Container: true, "shipgate-shop-other-1": true})
 }
 
 // Its own server is the only one that knows a stack's app; one that is of no app is taken down.

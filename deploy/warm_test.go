@@ -35,7 +35,7 @@ func TestWarmContainer(t *testing.T) {
 	s.must(err)
 	fourth := s.wantVerdict(other.ID, store.Succeeded, "")
 	s.wantStates(map[string]bool{first.Container: false, fourth.Container: true})
-	if fourth.Container != store.ContainerName(appName, fourth.ID) {
+	if fourth.Container != s.container(appName, fourth.ID) {
 		t.Errorf("another release runs in %s", fourth.Container)
 	}
 	s.must(s.store.KeepWarm(t.Context(), third.ID, time.Now().Add(-time.Second)))
@@ -98,7 +98,7 @@ func TestContainerThatWasTakenOverIsNotRemoved(t *testing.T) {
 	s.must(err)
 	s.wantVerdict(back.ID, store.Succeeded, "")
 	s.must(s.runner.endWarm(t.Context(), first))
-	s.wantStates(map[string]bool{first.Container: true, "hello-2": false})
+	s.wantStates(map[string]bool{first.Container: true, s.container(appName, 2): false})
 }
 
 // Its window was over while its app was at work.
@@ -162,7 +162,7 @@ func TestEndOfAWindowLeavesAppsAtWorkAlone(t *testing.T) {
 	}
 	close(unfinished)
 	s.wantVerdict(d.ID, store.Succeeded, "")
-	s.wantStates(map[string]bool{"hello-1": false, "hello-2": true})
+	s.wantStates(map[string]bool{s.container(appName, 1): false, s.container(appName, 2): true})
 	warm, err := s.store.Warm(t.Context(), appName)
 	if err != nil || len(warm) != 1 {
 		t.Errorf("warm %+v, error %v", warm, err)

@@ -29,7 +29,7 @@ func (s *Store) PlaceContainer(ctx context.Context, d Deployment, pool AddressPo
 		if err != nil {
 			return err
 		}
-		placed.Container, placed.Address = ContainerName(d.App, d.ID), address.String()
+		placed.Container, placed.Address = ContainerName(s.serverID, d.App, d.ID), address.String()
 		_, err = t.exec(`UPDATE deployments SET container = ?, address = ? WHERE id = ?`, placed.Container, placed.Address, d.ID)
 		if err != nil {
 			return fmt.Errorf("write container of deployment: %w", err)

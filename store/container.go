@@ -9,8 +9,9 @@ import (
 const (
 	LabelApp        = "dev.shipgate.app"
 	LabelDeployment = "dev.shipgate.deployment"
-	LabelData       = "dev.shipgate.data" // the server's id
-	LabelRole       = "dev.shipgate.role" // what a container is for; see Role
+	LabelData       = "dev.shipgate.data"      // the server's id
+	LabelRole       = "dev.shipgate.role"      // what a container is for; see Role
+	LabelContainer  = "dev.shipgate.container" // the name that our call gave the container; what inherits labels has another
 )
 
 // Role says what a container is for.
@@ -120,16 +121,6 @@ const (
 	ModeSymlink    = 0o120000
 	ModeSubmodule  = 0o160000
 )
-
-// ContainerName is unique to the deployment, so that it coexists with the one that serves.
-func ContainerName(app string, deployment int64) string {
-	return app + "-" + itoa(deployment)
-}
-
-// CommandName is what the container of a deployment's release command is called.
-func CommandName(app string, deployment int64) string {
-	return ContainerName(app, deployment) + "-release"
-}
 
 // The volume that storage_enabled gives a Deno app, and where it is mounted.
 const (

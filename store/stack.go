@@ -9,6 +9,7 @@ import (
 type StackSpec struct {
 	App        string
 	Deployment int64
+	Container  string // the name of the routed service's container
 	Dir        string // absolute path of the release's files, with what the build left beside them
 	Data       string // absolute path of the app's own folder, which outlives its releases
 	Config     *ComposeConfig

@@ -94,7 +94,7 @@ func TestStrategyTable(t *testing.T) {
 		wantStrategy(t, SourceDockerfile, `{"deploy_strategy":"recreate"}`, Recreate)
 	})
 	t.Run("the name of a container is unique to the deployment", func(t *testing.T) {
-		if ContainerName("app", 1) == ContainerName("app", 2) || ContainerName("a", 1) == ContainerName("b", 1) || CommandName("app", 1) == ContainerName("app", 1) {
+		if ContainerName("1", "app", 1) == ContainerName("1", "app", 2) || CommandName("1", "app", 1) == ContainerName("1", "app", 1) {
 			t.Error("two containers would have one name")
 		}
 	})

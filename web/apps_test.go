@@ -24,7 +24,7 @@ func TestAppFromBeginningToEnd(t *testing.T) {
 	}
 	l.advance(l.enqueue("hello"), store.StepDone)
 	l.ask("GET", "/api/v1/apps/hello", "").must(t, 200).into(t, &app)
-	if app.Live == nil || app.Live.Deployment != 1 || app.Live.Container != "hello-1" {
+	if app.Live == nil || app.Live.Deployment != 1 || app.Live.Container != store.ContainerName(l.store.ServerID(), "hello", 1) {
 		t.Errorf("live is %+v", app.Live)
 	}
 	l.ask("DELETE", "/api/v1/apps/hello?with_data=true", "").must(t, 204)

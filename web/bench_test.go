@@ -144,7 +144,7 @@ func deployOnce(b *testing.B, s *store.Store, app string, lines int) (int64, err
 			change.Release = &store.Release{App: app, SHA: d.SHA, Source: store.SourceDockerfile, Config: []byte("{}"), SealedEnv: env}
 		case store.StepLive:
 			change.Verdict = store.Succeeded
-			change.Live = &store.Live{App: app, Deployment: d.ID, Release: d.Release, SHA: d.SHA, Container: store.ContainerName(app, d.ID)}
+			change.Live = &store.Live{App: app, Deployment: d.ID, Release: d.Release, SHA: d.SHA, Container: store.ContainerName(s.ServerID(), app, d.ID)}
 		}
 		if d, err = s.Advance(ctx, d, step, change); err != nil {
 			return 0, err

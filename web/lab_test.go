@@ -264,7 +264,7 @@ func (l *lab) advance(d store.Deployment, to store.Step) store.Deployment {
 			change.Release = &store.Release{App: d.App, SHA: d.SHA, Source: store.SourceDockerfile, Config: []byte("{}"), SealedEnv: l.sealed(map[string]string{"STARTED_WITH": "env-of-the-release"})}
 		case store.StepLive:
 			change.Verdict = store.Succeeded
-			change.Live = &store.Live{App: d.App, Deployment: d.ID, Release: d.Release, SHA: d.SHA, Container: store.ContainerName(d.App, d.ID)}
+			change.Live = &store.Live{App: d.App, Deployment: d.ID, Release: d.Release, SHA: d.SHA, Container: store.ContainerName(l.store.ServerID(), d.App, d.ID)}
 		}
 		advanced, err := l.store.Advance(l.t.Context(), d, next, change)
 		if err != nil {

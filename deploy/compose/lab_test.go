@@ -186,7 +186,7 @@ func (l *lab) spec(t *testing.T, app string, deployment int64, commit files, env
 	dir := filepath.Join(l.dir, app, fmt.Sprintf("%d-%d", deployment, l.given))
 	write(t, filepath.Join(dir, store.StackCheckout), commit)
 	spec := store.StackSpec{
-		App: app, Deployment: deployment, Dir: dir, Data: filepath.Join(l.dir, app, "data"), Config: config, Env: env,
+		App: app, Deployment: deployment, Container: store.ContainerName(l.server, app, deployment), Dir: dir, Data: filepath.Join(l.dir, app, "data"), Config: config, Env: env,
 		Address: l.address(t), Port: 8080, Wait: patience,
 	}
 	built := store.BuiltStack{Routed: "web", Port: 8080, Images: map[string]string{}}

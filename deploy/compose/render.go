@@ -93,7 +93,7 @@ func (r *rendering) common(service *types.ServiceConfig) error {
 
 // route puts the service where the proxy dials it.
 func (r *rendering) route(service *types.ServiceConfig) {
-	service.ContainerName = store.ContainerName(r.spec.App, r.spec.Deployment)
+	service.ContainerName = r.spec.Container
 	service.Labels[store.LabelDeployment] = strconv.FormatInt(r.spec.Deployment, 10)
 	service.Ports = nil
 	endpoint := &types.ServiceNetworkConfig{}

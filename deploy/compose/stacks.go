@@ -181,7 +181,7 @@ func (s *Stacks) Running(ctx context.Context, app string, deployment int64) (boo
 		return false, err
 	}
 	return slices.ContainsFunc(containers, func(c store.Container) bool {
-		return c.Name == store.ContainerName(app, deployment) && c.Role == store.RoleStack && c.Running
+		return c.Deployment == deployment && c.Role == store.RoleStack && c.Running
 	}), nil
 }
 

@@ -87,7 +87,7 @@ func TestUnchangedServicesGoOn(t *testing.T) {
 func checkWeb(t *testing.T, l *lab, spec store.StackSpec) {
 	t.Helper()
 	web := l.service(t, l.app(), "web")
-	if web.Name != "/"+store.ContainerName(l.app(), spec.Deployment) {
+	if web.Name != "/"+spec.Container {
 		t.Errorf("it is called %s", web.Name)
 	}
 	if len(web.HostConfig.PortBindings) > 0 {

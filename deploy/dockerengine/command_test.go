@@ -18,7 +18,7 @@ func TestCommandContract(t *testing.T) {
 	l := newLab(t)
 	enginetest.RunCommands(t, func(*testing.T) enginetest.CommandHarness {
 		return enginetest.CommandHarness{
-			Engine: l, Commands: l,
+			Engine: l, Commands: l, ServerID: l.serverID,
 			Quick:   l.command("LOG_LINES=2", "EXIT_CODE=3"),
 			Waiting: l.command("LOG_LINES=2", "NEVER_LISTEN=1"),
 			Missing: "sha256:" + strings.Repeat("0", 64),
@@ -44,7 +44,7 @@ func (l *lab) finish(t *testing.T, name string) {
 func (l *lab) commandSpec(t *testing.T, env ...string) store.ContainerSpec {
 	t.Helper()
 	spec := l.spec(t)
-	spec.Name, spec.Role = store.CommandName(spec.App, spec.Deployment), store.RoleCommand
+	spec.Name, spec.Role = store.CommandName(l.serverID, spec.App, spec.Deployment), store.RoleCommand
 	spec.Address = store.ContainerSpec{}.Address
 	l.command(env...)(&spec)
 	t.Cleanup(func() {

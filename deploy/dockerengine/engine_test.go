@@ -22,7 +22,7 @@ func TestContract(t *testing.T) {
 	exiting := l.makeImage(t, "ENV EXIT_CODE=3")
 	enginetest.Run(t, func(*testing.T) enginetest.Harness {
 		return enginetest.Harness{
-			Engine: l, Addresses: l,
+			Engine: l, Addresses: l, ServerID: l.serverID,
 			Serving: l.image, Exiting: exiting, Missing: "sha256:" + strings.Repeat("0", 64),
 			Foreign: l.foreign,
 			Answers: func(t *testing.T, address netip.AddrPort) bool {

@@ -128,7 +128,7 @@ func (l *lab) spec(t *testing.T, env ...string) store.ContainerSpec {
 	}
 	l.given++
 	spec := store.ContainerSpec{
-		Name: store.ContainerName(l.app(), int64(l.given)), App: l.app(), Deployment: int64(l.given), Image: l.image,
+		Name: store.ContainerName(l.serverID, l.app(), int64(l.given)), App: l.app(), Deployment: int64(l.given), Image: l.image,
 		Env: append([]string{"PORT=8080"}, env...), Port: 8080,
 		Address: netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", pool.FirstPort+l.given)),
 	}

@@ -22,6 +22,7 @@ type Commands interface {
 type CommandHarness struct {
 	Engine   Engine
 	Commands Commands
+	ServerID string // of the server that the engine works for
 	// Quick has the spec write "line 1" and "line 2" and exit with 3.
 	Quick func(spec *store.ContainerSpec)
 	// Waiting has the spec write "line 1" and "line 2" and go on until it is asked to stop, whereupon it exits with 0.
@@ -73,7 +74,7 @@ type commands struct {
 func (c *commands) spec(t *testing.T, is func(spec *store.ContainerSpec)) store.ContainerSpec {
 	t.Helper()
 	spec := store.ContainerSpec{
-		Name: store.CommandName(c.app, 1), App: c.app, Deployment: 1, Role: store.RoleCommand, Port: 8080,
+		Name: store.CommandName(c.ServerID, c.app, 1), App: c.app, Deployment: 1, Role: store.RoleCommand, Port: 8080,
 		Command: []string{"/release"}, Env: []string{"PORT=8080"},
 	}
 	is(&spec)

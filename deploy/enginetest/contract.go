@@ -34,6 +34,7 @@ type Addresses interface {
 type Harness struct {
 	Engine    Engine
 	Addresses Addresses
+	ServerID  string // of the server that the engine works for
 	Serving   string // image that serves HTTP at its start and writes a line
 	Exiting   string // image that writes a line and exits with 3 at its start
 	Missing   string // image id that is not there
@@ -98,7 +99,7 @@ func (c *contract) spec(t *testing.T, deployment int64, image string) store.Cont
 	t.Helper()
 	const port = 8080
 	spec := store.ContainerSpec{
-		Name: store.ContainerName(c.app, deployment), App: c.app, Deployment: deployment,
+		Name: store.ContainerName(c.ServerID, c.app, deployment), App: c.app, Deployment: deployment,
 		Image: image, Env: []string{"PORT=8080"}, Port: port, Address: c.address(t, port),
 	}
 	t.Cleanup(func() {
@@ -162,7 +163,7 @@ func (c *contract) listed(t *testing.T, app string) []string {
 	}
 	names := []string{}
 	for _, container := range containers {
-		if container.App == c.app && container.Name != store.ContainerName(c.app, container.Deployment) {
+		if container.App == c.app && container.Name != store.ContainerName(c.ServerID, c.app, container.Deployment) {
 			t.Errorf("container %s is listed as of deployment %d", container.Name, container.Deployment)
 		}
 		state := "stopped"

@@ -17,6 +17,7 @@ func TestCommands(t *testing.T) {
 		engine.Behave("waiting", memengine.Behaviour{CommandWaits: true, CommandLog: lines})
 		return enginetest.CommandHarness{
 			Engine:   engine,
+			ServerID: "0123abcd",
 			Commands: memengine.NewCommands(engine),
 			Quick:    func(spec *store.ContainerSpec) { spec.Image = "quick" },
 			Waiting:  func(spec *store.ContainerSpec) { spec.Image = "waiting" },

@@ -14,7 +14,7 @@ func TestContract(t *testing.T) {
 		engine.Behave("serving", memengine.Behaviour{Log: []string{"listening"}})
 		engine.Behave("exiting", memengine.Behaviour{Exits: true, ExitCode: 3, Log: []string{"starting", "exiting"}})
 		return enginetest.Harness{
-			Engine: engine, Addresses: engine,
+			Engine: engine, Addresses: engine, ServerID: "0123abcd",
 			Serving: "serving", Exiting: "exiting", Missing: "missing",
 			Foreign: func(_ *testing.T, name string) func() bool {
 				engine.Foreign(name)

@@ -3,6 +3,7 @@ package memengine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -16,7 +17,7 @@ var errInjected = errors.New("injected")
 
 func spec(deployment int64, image string) store.ContainerSpec {
 	return store.ContainerSpec{
-		Name: store.ContainerName("hello", deployment), App: "hello", Deployment: deployment, Image: image, Port: 8080,
+		Name: fmt.Sprintf("hello-%d", deployment), App: "hello", Deployment: deployment, Image: image, Port: 8080,
 		Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 214, 0, byte(1 + deployment)}), 8080),
 	}
 }

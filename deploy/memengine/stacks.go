@@ -42,10 +42,9 @@ func (s *Stacks) Other(app string) string {
 	return fmt.Sprintf("%s run %d", otherName(app), s.starts[app])
 }
 
-func stackImage(dir string) string           { return "stack of " + dir }
-func otherName(app string) string            { return "shipgate-" + app + "-other-1" }
-func up(spec store.StackSpec) string         { return fmt.Sprintf("up %s", routedName(spec)) }
-func routedName(spec store.StackSpec) string { return store.ContainerName(spec.App, spec.Deployment) }
+func stackImage(dir string) string   { return "stack of " + dir }
+func otherName(app string) string    { return "shipgate-" + app + "-other-1" }
+func up(spec store.StackSpec) string { return fmt.Sprintf("up %s", spec.Container) }
 
 // Up makes the app's stack what the spec says.
 func (s *Stacks) Up(ctx context.Context, spec store.StackSpec, log func(line string)) error {
@@ -65,7 +64,7 @@ func (s *Stacks) up(spec store.StackSpec) ([]string, error) {
 		return nil, store.Problemf(store.CodeFailed, "service web asks for privileged").WithHint("shipgate app update %s --trusted", spec.App)
 	}
 	s.startOther(spec.App)
-	name := routedName(spec)
+	name := spec.Container
 	for other, c := range maps.Clone(s.engine.containers) {
 		if c.spec.App == spec.App && c.spec.Role == store.RoleStack && other != name && other != otherName(spec.App) {
 			delete(s.engine.containers, other)
@@ -100,8 +99,9 @@ func (s *Stacks) startOther(app string) {
 // Running says whether the routed service of this very deployment runs.
 func (s *Stacks) Running(ctx context.Context, app string, deployment int64) (running bool, err error) {
 	err = s.engine.call(ctx, "look at stack "+app, func() error {
-		c := s.engine.containers[store.ContainerName(app, deployment)]
-		running = c != nil && c.running && c.spec.Role == store.RoleStack
+		for _, c := range s.engine.containers {
+			running = running || c.running && c.spec.Role == store.RoleStack && c.spec.App == app && c.spec.Deployment == deployment
+		}
 		return nil
 	})
 	return running, err

@@ -19,7 +19,7 @@ func TestStacks(t *testing.T) {
 			Stacks: stacks,
 			Spec: func(_ *testing.T, app string, deployment int64, kind enginetest.StackKind) store.StackSpec {
 				free = free.Next()
-				spec := store.StackSpec{App: app, Deployment: deployment, Dir: fmt.Sprintf("/stacks/%s/%d", app, deployment), Address: netip.AddrPortFrom(free, 8080), Port: 8080}
+				spec := store.StackSpec{App: app, Deployment: deployment, Container: store.ContainerName("0123abcd", app, deployment), Dir: fmt.Sprintf("/stacks/%s/%d", app, deployment), Address: netip.AddrPortFrom(free, 8080), Port: 8080}
 				switch kind {
 				case enginetest.StackExits:
 					stacks.Behave(spec.Dir, memengine.Behaviour{Exits: true, ExitCode: 3, Log: []string{"line 1"}})
