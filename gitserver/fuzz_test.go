@@ -1,6 +1,7 @@
 package gitserver
 
 import (
+	"bufio"
 	"bytes"
 	"strings"
 	"testing"
@@ -47,13 +48,15 @@ func FuzzPack(f *testing.F) {
 	p.refDelta(idOf(plumbing.BlobObject, []byte("hello\n")), deltaOf(6, 8, 0x90, 6, 2, 'x', 'y'))
 	f.Add(p.bytes())
 	limits := Limits{ObjectBytes: 1 << 20, InflatedBytes: 4 << 20, Objects: 100}.withDefaults()
+	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, pack []byte) {
 		links := newLinks(nil)
-		entries, _, err := scanPack(bytes.NewReader(pack), limits, links)
+		budget := &budget{limits: limits}
+		entries, _, err := scanPack(bytes.NewReader(pack), budget, links, scratch{dir})
 		if err != nil {
 			return
 		}
-		resolver := newResolver(t.Context(), bytes.NewReader(pack), entries, links)
+		resolver := newResolver(t.Context(), bytes.NewReader(pack), entries, links, budget, scratch{dir})
 		if err := resolver.inside(); err != nil || resolver.unresolved() {
 			return
 		}
@@ -73,12 +76,14 @@ func FuzzDelta(f *testing.F) {
 	f.Add([]byte("hello\n"), deltaOf(6, 0x10000, 0x80))
 	f.Add([]byte{}, []byte{0xff, 0xff})
 	f.Fuzz(func(t *testing.T, base, delta []byte) {
-		if _, size, _, err := deltaSizes(delta); err != nil || size > 1<<20 {
+		_, size, err := deltaSizes(bytes.NewReader(delta))
+		if err != nil || size > 1<<20 {
 			return
 		}
-		result, err := applyDelta(base, delta)
-		if _, size, _, _ := deltaSizes(delta); err == nil && int64(len(result)) != size {
-			t.Errorf("%d bytes instead of %d", len(result), size)
+		var result bytes.Buffer
+		err = applyDelta(base, bufio.NewReader(bytes.NewReader(delta)), size, &result)
+		if err == nil && int64(result.Len()) != size {
+			t.Errorf("%d bytes instead of %d", result.Len(), size)
 		}
 	})
 }

@@ -322,11 +322,11 @@ func TestDeltaChains(t *testing.T) {
 		tip := p.commitOf(treeLine("100644", "a", last))
 		return tip, p.bytes()
 	}
-	tip, pack := chain(1000)
+	tip, pack := chain(200)
 	contains(t, r.post(request("refs/heads/x", zeroID, tip.String())+string(pack)), "ok refs/heads/x")
 	r.clean()
-	tip, pack = chain(4200)
-	contains(t, r.post(request("refs/heads/y", zeroID, tip.String())+string(pack)), "ng refs/heads/y a chain of deltas is longer than 4095")
+	tip, pack = chain(300)
+	contains(t, r.post(request("refs/heads/y", zeroID, tip.String())+string(pack)), "ng refs/heads/y a chain of deltas is longer than 250")
 	r.clean()
 }
 
@@ -345,31 +345,33 @@ func (s *heldSpy) ReadAt(p []byte, at int64) (int, error) {
 // Bases that do not fit into memory are built again when they are needed.
 func TestHeldDeltasAreBounded(t *testing.T) {
 	var p packBuilder
-	const size, levels = 8 << 20, 12
+	const size, levels = 256 << 10, 200
 	content := make([]byte, size)
 	last := p.add(plumbing.BlobObject, content)
 	// Each level has a leaf that comes after the next level, so that every level is needed again on the way back.
-	change := func(base plumbing.Hash, mark byte) plumbing.Hash {
-		code := []byte{1, mark}
-		for left := size - 1; left > 0; left -= min(left, 0xffffff) {
+	change := func(base plumbing.Hash, mark int) plumbing.Hash {
+		code := []byte{2, byte(mark), byte(mark >> 8)}
+		for left := size - 2; left > 0; left -= min(left, 0xffffff) {
 			n := min(left, 0xffffff)
-			code = append(code, 0xff, 1, 0, 0, 0, byte(n), byte(n>>8), byte(n>>16))
+			code = append(code, 0xff, 2, 0, 0, 0, byte(n), byte(n>>8), byte(n>>16))
 		}
 		p.refDelta(base, deltaOf(size, size, code...))
-		content[0] = mark
+		content[0], content[1] = byte(mark), byte(mark>>8)
 		return idOf(plumbing.BlobObject, content)
 	}
 	var want []plumbing.Hash
 	for level := range levels {
-		next := change(last, byte(level+1))
-		want = append(want, next, change(last, byte(level+101)))
+		next := change(last, level+1)
+		want = append(want, next, change(last, level+1001))
 		last = next
 	}
 	pack := bytes.NewReader(p.bytes())
-	entries, _, err := scanPack(pack, Limits{}.withDefaults(), newLinks(nil))
+	budget := &budget{limits: Limits{}.withDefaults(), received: 1 << 30}
+	entries, _, err := scanPack(pack, budget, newLinks(nil), scratch{t.TempDir()})
 	check(t, err)
 	spy := &heldSpy{ReaderAt: pack}
-	spy.resolver = newResolver(t.Context(), spy, entries, newLinks(nil))
+	budget.received = 1 << 30
+	spy.resolver = newResolver(t.Context(), spy, entries, newLinks(nil), budget, scratch{t.TempDir()})
 	check(t, spy.resolver.inside())
 	for _, id := range want {
 		equal(t, id.String(), spy.resolver.kinds[id], plumbing.BlobObject)

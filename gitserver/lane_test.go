@@ -301,7 +301,7 @@ func TestFaultOfOurs(t *testing.T) {
 	c := r.newClone()
 	sha := c.commit("One", "a", "1")
 	broken := &spool{body: strings.NewReader(c.packOf(sha)), file: brokenWriter{}, left: 1 << 20, limit: 1 << 20}
-	_, _, err := scanPack(broken, Limits{}.withDefaults(), newLinks(nil))
+	_, _, err := scanPack(broken, &budget{limits: Limits{}.withDefaults()}, newLinks(nil), scratch{t.TempDir()})
 	if err == nil || broken.fault == nil {
 		t.Error("the spool's fault is not known")
 	}

@@ -1,5 +1,7 @@
 package gitserver
 
+import "github.com/go-git/go-git/v5/plumbing"
+
 // Limits bound what one push may cost. Zero means the default.
 type Limits struct {
 	PackBytes     int64 // of a pack as it is sent; default 2 GiB
@@ -11,8 +13,53 @@ type Limits struct {
 	UploadFiles   int   // and directories of one upload; default 100,000
 }
 
-// maxStructure bounds commits, trees and tags, which are read into memory whole.
-const maxStructure = 64 << 20
+const (
+	maxTree = 16 << 20 // of one tree: some 350,000 entries
+	maxText = 1 << 20  // of one commit or tag
+
+	// A pack may cost freeWork bytes of inflating and rebuilding, and workRatio for each byte that it has. What git packs by
+	// itself costs some ten to sixty times its size.
+	freeWork  = 512 << 20
+	workRatio = 256
+)
+
+func checkStructure(kind plumbing.ObjectType, size int64) error {
+	most := int64(maxText)
+	if kind == plumbing.TreeObject {
+		most = maxTree
+	}
+	if size > most {
+		return refusal("a %s has %d bytes, and %d are allowed", kind, size, most)
+	}
+	return nil
+}
+
+// budget counts what a pack costs against the limits.
+type budget struct {
+	limits   Limits
+	received int64 // bytes of the pack so far
+	spent    int64 // bytes that were inflated or built, also again
+}
+
+// object counts one object before it is inflated or built.
+func (b *budget) object(size int64) error {
+	if size > b.limits.ObjectBytes {
+		return refusal("an object has %d bytes, and %d are allowed", size, b.limits.ObjectBytes)
+	}
+	return b.spend(size)
+}
+
+func (b *budget) spend(size int64) error {
+	b.spent += size
+	if b.spent > b.limits.InflatedBytes {
+		return refusal("the objects of the pack have more than %d bytes together", b.limits.InflatedBytes)
+	}
+	if allowed := freeWork + workRatio*b.received; b.spent > allowed {
+		return refusal("a pack of %d bytes may be unpacked to %d bytes, and this one is larger", b.received, allowed).
+			WithHint("git repack -adf, then push again; or push the history in several steps")
+	}
+	return nil
+}
 
 func (l Limits) withDefaults() Limits {
 	return Limits{

@@ -2,6 +2,7 @@ package gitserver
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -12,6 +13,9 @@ import (
 type links struct {
 	wanted   map[plumbing.Hash]link
 	boundary boundary // commits whose parents may be missing
+
+	objects int      // how many the pack has; 0: not known yet
+	there   *objects // what the repository has
 }
 
 type link struct {
@@ -31,7 +35,7 @@ func (l *links) add(id plumbing.Hash, kind plumbing.ObjectType, content []byte) 
 			return fmt.Errorf("refers to %s as a %s, and %s as a %s", to, kind, known.from, known.kind)
 		}
 		l.wanted[to] = link{from: id, kind: kind}
-		return nil
+		return l.checkCount()
 	}
 	switch kind {
 	case plumbing.CommitObject:
@@ -43,6 +47,23 @@ func (l *links) add(id plumbing.Hash, kind plumbing.ObjectType, content []byte) 
 	}
 	if err != nil {
 		return refusal("%s %s %w", kind, id, err)
+	}
+	return nil
+}
+
+// checkCount bounds the memory for links: those that do not end in the repository are no more than the pack has objects, or
+// some of them end nowhere.
+func (l *links) checkCount() error {
+	if l.there == nil || len(l.wanted) < 2*l.objects+1<<16 {
+		return nil
+	}
+	for to, from := range l.wanted {
+		if l.there.has(to) && (from.kind != plumbing.CommitObject || l.there.isKind(to, from.kind)) {
+			delete(l.wanted, to)
+		}
+	}
+	if len(l.wanted) > l.objects {
+		return errors.New("refers to more objects than there are")
 	}
 	return nil
 }

@@ -18,9 +18,10 @@ import (
 
 // pack is one pack of a repository, open for reading from any number of goroutines.
 type pack struct {
-	name  string // its checksum
-	file  *os.File
-	index *idxfile.MemoryIndex
+	name    string // its checksum
+	file    *os.File
+	index   *idxfile.MemoryIndex
+	scratch scratch // where its larger objects are built
 }
 
 // openPack opens DIR/pack-NAME.pack with its index.
@@ -33,7 +34,7 @@ func openPack(dir, name string) (*pack, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pack: %w", err)
 	}
-	return &pack{name: name, file: file, index: index}, nil
+	return &pack{name: name, file: file, index: index, scratch: scratch{filepath.Dir(filepath.Dir(dir))}}, nil
 }
 
 func readIndex(path string) (*idxfile.MemoryIndex, error) {
@@ -54,6 +55,7 @@ type objects struct {
 	packs     []*pack
 	boundary  boundary
 	collected int // how often packs were written anew without what was of no use
+	built     *built
 }
 
 // openObjects opens the packs of a directory. A pack without its index was never promoted whole and is left out.
@@ -99,12 +101,15 @@ type found struct {
 	header entryHeader
 	offset int64 // of the header
 	data   int64 // of the deflated bytes
+	built  *built
 }
 
 func (o *objects) find(id plumbing.Hash) (found, error) {
 	for _, p := range o.packs {
 		if offset, err := p.index.FindOffset(id); err == nil {
-			return p.at(offset)
+			f, err := p.at(offset)
+			f.built = o.built
+			return f, err
 		}
 	}
 	return found{}, fmt.Errorf("object %s: %w", id, plumbing.ErrObjectNotFound)
@@ -127,13 +132,20 @@ func (p *pack) at(offset int64) (found, error) {
 // base goes one delta down.
 func (f found) base() (found, error) {
 	if f.header.kind == plumbing.OFSDeltaObject {
-		return f.pack.at(f.offset - f.header.back)
+		return f.beside(f.offset - f.header.back)
 	}
 	offset, err := f.pack.index.FindOffset(f.header.ref)
 	if err != nil {
 		return found{}, fmt.Errorf("delta base %s: %w", f.header.ref, err)
 	}
-	return f.pack.at(offset)
+	return f.beside(offset)
+}
+
+// beside is another object of the same pack.
+func (f found) beside(offset int64) (found, error) {
+	other, err := f.pack.at(offset)
+	other.built = f.built
+	return other, err
 }
 
 // chain lists the object and the deltas' bases down to one that is no delta.
@@ -149,17 +161,46 @@ func (f found) chain() ([]found, error) {
 	return chain, nil
 }
 
+// kind is that of the object that the chain of deltas builds.
+func (f found) kind() (kind plumbing.ObjectType, err error) {
+	at := f
+	for at.header.isDelta() {
+		if kind, known := f.built.kind(at); known {
+			f.built.keepKind(f, kind)
+			return kind, nil
+		}
+		if at, err = at.base(); err != nil {
+			return plumbing.InvalidObject, err
+		}
+	}
+	f.built.keepKind(f, at.header.kind)
+	return at.header.kind, nil
+}
+
 func (f found) deflated() io.Reader {
 	return bufio.NewReaderSize(io.NewSectionReader(f.pack.file, f.data, 1<<62), int(min(max(f.header.size, 512), 32<<10)))
 }
 
-func (f found) inflate() ([]byte, error) {
-	inflater, err := newInflater(f.deflated())
+// whole inflates an object that is no delta.
+func (f found) whole() (body, error) {
+	filling, err := f.pack.scratch.fill(f.header.size, true, nil)
 	if err != nil {
-		return nil, fmt.Errorf("inflate object: %w", err)
+		return body{}, err
 	}
-	defer releaseInflater(inflater)
-	return readInflated(inflater, f.header.size)
+	return filling.inflate(f.deflated())
+}
+
+// over applies a delta to its base.
+func (f found) over(base []byte) (body, error) {
+	size, err := f.size()
+	if err != nil {
+		return body{}, err
+	}
+	filling, err := f.pack.scratch.fill(size, true, nil)
+	if err != nil {
+		return body{}, err
+	}
+	return filling.apply(base, f.deflated())
 }
 
 // size is that of the object itself, read without building it.
@@ -176,7 +217,7 @@ func (f found) size() (int64, error) {
 	if _, err := io.ReadFull(inflater, head); err != nil {
 		return 0, fmt.Errorf("inflate delta: %w", err)
 	}
-	_, size, _, err := deltaSizes(head)
+	_, size, err := deltaSizes(bytes.NewReader(head))
 	return size, err
 }
 
@@ -186,28 +227,37 @@ func (o *objects) kind(id plumbing.Hash) (plumbing.ObjectType, bool) {
 	if err != nil {
 		return plumbing.InvalidObject, false
 	}
-	chain, err := f.chain()
-	if err != nil {
-		return plumbing.InvalidObject, false
-	}
-	return chain[len(chain)-1].header.kind, true
+	kind, err := f.kind()
+	return kind, err == nil
 }
 
-// open reads an object. One that is no delta streams; one that is a delta is built in memory.
+// open reads an object. One that is no delta streams; one that is a delta is built first.
 func (o *objects) open(id plumbing.Hash) (plumbing.ObjectType, int64, io.ReadCloser, error) {
 	f, err := o.find(id)
 	if err != nil {
 		return plumbing.InvalidObject, 0, nil, err
 	}
 	if f.header.isDelta() {
-		kind, content, err := f.build()
-		return kind, int64(len(content)), io.NopCloser(bytes.NewReader(content)), err
+		kind, built, err := f.rebuild()
+		return kind, int64(len(built.content)), &bodyReader{Reader: bytes.NewReader(built.content), body: built}, err
 	}
 	inflater, err := newInflater(f.deflated())
 	if err != nil {
 		return plumbing.InvalidObject, 0, nil, fmt.Errorf("inflate object: %w", err)
 	}
 	return f.header.kind, f.header.size, &borrowedInflater{ReadCloser: inflater}, nil
+}
+
+// bodyReader reads a body, and releases it when it is closed.
+type bodyReader struct {
+	*bytes.Reader
+	body body
+}
+
+func (b *bodyReader) Close() error {
+	b.Reset(nil)
+	b.body.release()
+	return nil
 }
 
 // borrowedInflater gives its reader back once.
@@ -236,23 +286,60 @@ func (o *objects) read(id plumbing.Hash) (plumbing.ObjectType, []byte, error) {
 	return f.build()
 }
 
+// build is rebuild for what is small: commits, trees and tags.
 func (f found) build() (plumbing.ObjectType, []byte, error) {
-	chain, err := f.chain()
-	if err != nil {
-		return plumbing.InvalidObject, nil, err
+	kind, built, err := f.rebuild()
+	if err != nil || !built.mapped {
+		return kind, built.content, err
 	}
-	last := chain[len(chain)-1]
-	content, err := last.inflate()
-	for i := len(chain) - 2; err == nil && i >= 0; i-- {
-		var delta []byte
-		if delta, err = chain[i].inflate(); err == nil {
-			content, err = applyDelta(content, delta)
+	defer built.release()
+	return kind, bytes.Clone(built.content), nil
+}
+
+// rebuild gives the content of an object. The caller releases it.
+func (f found) rebuild() (plumbing.ObjectType, body, error) {
+	kind, content, err := f.rebuildChain()
+	if err != nil {
+		return plumbing.InvalidObject, body{}, fmt.Errorf("build object: %w", err)
+	}
+	return kind, content, nil
+}
+
+func (f found) rebuildChain() (kind plumbing.ObjectType, content body, err error) {
+	var above []found // what builds on the object at hand
+	for at := f; ; {
+		var known bool
+		if kind, content, known = f.built.content(at); known {
+			break
+		}
+		if !at.header.isDelta() {
+			kind = at.header.kind
+			if content, err = at.whole(); err != nil {
+				return kind, body{}, err
+			}
+			f.built.keep(at, kind, content)
+			break
+		}
+		above = append(above, at)
+		if at, err = at.base(); err != nil {
+			return kind, body{}, err
 		}
 	}
-	if err != nil {
-		return plumbing.InvalidObject, nil, fmt.Errorf("build object: %w", err)
+	for _, next := range slices.Backward(above) {
+		base := content
+		content, err = next.over(base.content)
+		base.release()
+		if err != nil {
+			return kind, body{}, err
+		}
+		f.built.keep(next, kind, content)
 	}
-	return last.header.kind, content, nil
+	return kind, content, nil
+}
+
+func (o *objects) isKind(id plumbing.Hash, kind plumbing.ObjectType) bool {
+	actual, known := o.kind(id)
+	return known && actual == kind
 }
 
 // readKind reads an object that has to be of one kind.
@@ -282,17 +369,24 @@ func (o *objects) commit(id plumbing.Hash) (*object.Commit, error) {
 	return commit, nil
 }
 
-// isAncestor says whether old can be reached from new. Where the history is cut off, or new is not here, a
+// mostLooking bounds what isAncestor may build: some 800,000 commits.
+const mostLooking = 1 << 30
+
+// isAncestor says whether old can be reached from new. Where the history is cut off or too long, or new is not here, a
 // false is not known to be one.
 func (o *objects) isAncestor(old, new plumbing.Hash) (reached, known bool, err error) {
 	if !o.has(new) {
 		return false, false, nil
 	}
+	o = o.remembering()
 	known = true
 	seen := map[plumbing.Hash]bool{new: true}
 	for queue := []plumbing.Hash{new}; len(queue) > 0; queue = queue[1:] {
 		if queue[0] == old {
 			return true, true, nil
+		}
+		if o.built.cost > mostLooking {
+			return false, false, nil
 		}
 		commit, err := o.commit(queue[0])
 		if err != nil {

@@ -1,7 +1,7 @@
 package gitserver
 
 import (
-	"bytes"
+	"bufio"
 	"compress/zlib"
 	"crypto"
 	"errors"
@@ -83,75 +83,90 @@ func appendEntryHeader(to []byte, kind plumbing.ObjectType, size int64) []byte {
 	return append(to, b)
 }
 
-// deltaSizes reads the two sizes that a delta starts with, and gives the instructions behind them.
-func deltaSizes(delta []byte) (base, result int64, rest []byte, err error) {
-	if base, rest, err = deltaSize(delta); err == nil {
-		result, rest, err = deltaSize(rest)
+// deltaSizes reads the two sizes that a delta starts with.
+func deltaSizes(delta io.ByteReader) (base, result int64, err error) {
+	if base, err = deltaSize(delta); err == nil {
+		result, err = deltaSize(delta)
 	}
-	return base, result, rest, err
+	return base, result, err
 }
 
-func deltaSize(delta []byte) (int64, []byte, error) {
+func deltaSize(delta io.ByteReader) (int64, error) {
 	var size int64
-	for i, b := range delta {
-		if i > 8 {
+	for i := range 9 {
+		b, err := delta.ReadByte()
+		if err != nil {
 			break
 		}
 		size |= int64(b&0x7f) << (7 * i)
 		if b&0x80 == 0 {
-			return size, delta[i+1:], nil
+			return size, nil
 		}
 	}
-	return 0, nil, errors.New("delta has no sizes")
+	return 0, errors.New("delta has no sizes")
 }
 
-// applyDelta rebuilds an object from its base. Everything in the delta is checked against both sizes.
-func applyDelta(base, delta []byte) ([]byte, error) {
-	baseSize, resultSize, code, err := deltaSizes(delta)
+// applyDelta writes what a delta makes of its base. Everything in the delta is checked against both sizes, and the result
+// against the size that is expected.
+func applyDelta(base []byte, delta *bufio.Reader, size int64, out io.Writer) error {
+	baseSize, resultSize, err := deltaSizes(delta)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if baseSize != int64(len(base)) {
-		return nil, fmt.Errorf("delta is for a base of %d bytes, not %d", baseSize, len(base))
+		return fmt.Errorf("delta is for a base of %d bytes, not %d", baseSize, len(base))
 	}
-	result := make([]byte, 0, resultSize)
-	for len(code) > 0 {
-		var piece []byte
-		if piece, code, err = deltaPiece(base, code); err != nil {
-			return nil, err
+	if resultSize != size {
+		return fmt.Errorf("delta makes %d bytes, not %d", resultSize, size)
+	}
+	var literal [127]byte
+	for left := resultSize; ; {
+		op, err := delta.ReadByte()
+		if errors.Is(err, io.EOF) {
+			if left > 0 {
+				return errors.New("delta makes less than it says")
+			}
+			return nil
 		}
-		if int64(len(result)+len(piece)) > resultSize {
-			return nil, errors.New("delta makes more than it says")
+		if err != nil {
+			return err
 		}
-		result = append(result, piece...)
+		piece, err := deltaPiece(base, op, delta, literal[:])
+		if err != nil {
+			return err
+		}
+		if left -= int64(len(piece)); left < 0 {
+			return errors.New("delta makes more than it says")
+		}
+		if _, err := out.Write(piece); err != nil {
+			return err
+		}
 	}
-	if int64(len(result)) != resultSize {
-		return nil, errors.New("delta makes less than it says")
-	}
-	return result, nil
 }
 
+var errDeltaEnds = errors.New("delta ends inside an instruction")
+
 // deltaPiece carries out one instruction: it gives a part of the base, or literal bytes of the delta.
-func deltaPiece(base, code []byte) (piece, rest []byte, err error) {
-	op, code := code[0], code[1:]
+func deltaPiece(base []byte, op byte, delta *bufio.Reader, literal []byte) ([]byte, error) {
 	if op == 0 {
-		return nil, nil, errors.New("delta has a reserved instruction")
+		return nil, errors.New("delta has a reserved instruction")
 	}
 	if op&0x80 == 0 {
-		if int(op) > len(code) {
-			return nil, nil, errors.New("delta ends inside an instruction")
+		if _, err := io.ReadFull(delta, literal[:op]); err != nil {
+			return nil, errDeltaEnds
 		}
-		return code[:op], code[op:], nil
+		return literal[:op], nil
 	}
 	var fields [7]int64 // four bytes of offset, three of size; those not sent are zero
 	for i := range fields {
 		if op>>i&1 == 0 {
 			continue
 		}
-		if len(code) == 0 {
-			return nil, nil, errors.New("delta ends inside an instruction")
+		b, err := delta.ReadByte()
+		if err != nil {
+			return nil, errDeltaEnds
 		}
-		fields[i], code = int64(code[0]), code[1:]
+		fields[i] = int64(b)
 	}
 	offset := fields[0] | fields[1]<<8 | fields[2]<<16 | fields[3]<<24
 	size := fields[4] | fields[5]<<8 | fields[6]<<16
@@ -159,9 +174,9 @@ func deltaPiece(base, code []byte) (piece, rest []byte, err error) {
 		size = 0x10000
 	}
 	if offset+size > int64(len(base)) {
-		return nil, nil, errors.New("delta copies from beyond its base")
+		return nil, errors.New("delta copies from beyond its base")
 	}
-	return base[offset : offset+size], code, nil
+	return base[offset : offset+size], nil
 }
 
 func newSHA1() hash.Hash { return githash.New(crypto.SHA1) }
@@ -214,21 +229,6 @@ func newInflater(r io.Reader) (io.ReadCloser, error) {
 }
 
 func releaseInflater(reader io.ReadCloser) { inflaters.Put(reader) }
-
-// readInflated reads exactly size bytes and the checksum behind them. Memory grows with what is there, not with what
-// is declared.
-func readInflated(r io.Reader, size int64) ([]byte, error) {
-	var content bytes.Buffer
-	content.Grow(int(min(size, 1<<20)) + bytes.MinRead)
-	n, err := io.Copy(&content, io.LimitReader(r, size+1))
-	if err != nil {
-		return nil, err
-	}
-	if n != size {
-		return nil, wrongSize(n, size)
-	}
-	return content.Bytes(), nil
-}
 
 func wrongSize(got, declared int64) error {
 	if got > declared {

@@ -12,7 +12,7 @@ import (
 )
 
 // deepestCopy is how long a chain of deltas may become that were copied from several packs.
-const deepestCopy = 250
+const deepestCopy = 100
 
 // packWriter writes a pack, each base in front of its deltas.
 type packWriter struct {
@@ -97,15 +97,16 @@ func (w *packWriter) copy(f found, end int64, head []byte) error {
 }
 
 func (w *packWriter) whole(f found) error {
-	kind, content, err := f.build()
+	kind, built, err := f.rebuild()
 	if err != nil {
 		return err
 	}
-	if _, err := w.Write(appendEntryHeader(nil, kind, int64(len(content)))); err != nil {
+	defer built.release()
+	if _, err := w.Write(appendEntryHeader(nil, kind, int64(len(built.content)))); err != nil {
 		return err
 	}
 	deflater := zlib.NewWriter(w)
-	if _, err := io.Copy(deflater, bytes.NewReader(content)); err != nil {
+	if _, err := io.Copy(deflater, bytes.NewReader(built.content)); err != nil {
 		return err
 	}
 	return deflater.Close()

@@ -47,10 +47,11 @@ func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, sh
 	if err != nil {
 		return fmt.Errorf("create spool: %w", err)
 	}
-	q.pack = &pack{file: file}
+	q.pack = &pack{file: file, scratch: scratch{filepath.Dir(q.dir)}}
 	links := newLinks(cut)
+	budget := &budget{limits: limits}
 	spool := &spool{body: body, file: file, left: limits.PackBytes, limit: limits.PackBytes}
-	entries, sum, err := scanPack(spool, limits, links)
+	entries, sum, err := scanPack(spool, budget, links, scratch{q.dir})
 	if spool.fault != nil {
 		return fmt.Errorf("spool pack: %w", spool.fault)
 	}
@@ -61,7 +62,8 @@ func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, sh
 		q.pack = nil
 		return file.Close()
 	}
-	resolver := newResolver(ctx, file, entries, links)
+	links.objects, links.there = len(entries), there
+	resolver := newResolver(ctx, file, entries, links, budget, scratch{q.dir})
 	if err := resolver.inside(); err != nil {
 		return err
 	}

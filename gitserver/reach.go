@@ -19,7 +19,7 @@ type reach struct {
 // reachable gives the ids of these objects and of all that they lead to, not beyond the boundary. It is an error when one
 // of them is missing: then nothing may be said to be of no use.
 func (o *objects) reachable(ctx context.Context, roots []plumbing.Hash) (map[plumbing.Hash]struct{}, error) {
-	w := &reach{objects: o, reached: map[plumbing.Hash]struct{}{}}
+	w := &reach{objects: o.remembering(), reached: map[plumbing.Hash]struct{}{}}
 	for _, id := range roots {
 		kind, known := o.kind(id)
 		if !known {
@@ -77,6 +77,7 @@ func (w *reach) enter(id plumbing.Hash) error {
 
 // leadTo says whether all of the commits in old are reached from those in now, without looking into any tree.
 func (o *objects) leadTo(ctx context.Context, now, old []plumbing.Hash) (bool, error) {
+	o = o.remembering()
 	left, seen := map[plumbing.Hash]bool{}, map[plumbing.Hash]bool{}
 	for _, id := range old {
 		left[id] = true
@@ -118,6 +119,7 @@ func (p *pack) structure(what func(id plumbing.Hash, kind plumbing.ObjectType, c
 	if err != nil {
 		return fmt.Errorf("list objects: %w", err)
 	}
+	walk := (&objects{}).remembering()
 	for {
 		e, err := entries.Next()
 		if errors.Is(err, io.EOF) {
@@ -130,11 +132,10 @@ func (p *pack) structure(what func(id plumbing.Hash, kind plumbing.ObjectType, c
 		if err != nil {
 			return err
 		}
-		chain, err := f.chain()
-		if err != nil {
+		f.built = walk.built
+		if kind, err := f.kind(); err != nil {
 			return err
-		}
-		if kind := chain[len(chain)-1].header.kind; kind == plumbing.BlobObject {
+		} else if kind == plumbing.BlobObject {
 			continue
 		}
 		kind, content, err := f.build()

@@ -1,8 +1,9 @@
 package gitserver
 
 import (
+	"bufio"
 	"context"
-	"fmt"
+	"hash"
 	"io"
 	"slices"
 
@@ -10,9 +11,12 @@ import (
 )
 
 const (
-	maxDeltaDepth = 4095 // git's own limit
-	// heldDeltas bounds the bytes of bases kept while their deltas are resolved. What does not fit is built again.
-	heldDeltas = 64 << 20
+	// maxDeltaDepth bounds what it costs to read one object later. git makes chains of 50, or 250 when it tries hard.
+	maxDeltaDepth = 250
+	// heldDeltas and mappedDeltas bound the bytes of bases kept, in memory and in scratch files, while their deltas are
+	// resolved. What does not fit is built again.
+	heldDeltas   = 32 << 20
+	mappedDeltas = 1 << 30
 )
 
 // resolver rebuilds the objects that a scanned pack holds as deltas, to learn their ids. It goes down from each base to
@@ -22,24 +26,27 @@ type resolver struct {
 	pack    io.ReaderAt
 	entries []entry
 	links   *links
+	budget  *budget
+	scratch scratch
 	kinds   map[plumbing.Hash]plumbing.ObjectType
 	hasher  objectHasher
 
 	byOffset map[int64][]int         // deltas by the offset of their base
 	byID     map[plumbing.Hash][]int // and by its id
 	path     []pathStep
-	held     int
+	held     int // bytes in memory
+	mapped   int // bytes in scratch files
 }
 
-// pathStep is one object on the way from a base down to the delta at hand. Content is nil when it had to give way.
+// pathStep is one object on the way from a base down to the delta at hand. Its body is not held when it had to give way.
 type pathStep struct {
-	entry   int
-	content []byte
+	entry int
+	body  body
 }
 
-func newResolver(ctx context.Context, pack io.ReaderAt, entries []entry, links *links) *resolver {
+func newResolver(ctx context.Context, pack io.ReaderAt, entries []entry, links *links, budget *budget, scratch scratch) *resolver {
 	r := &resolver{
-		ctx: ctx, pack: pack, entries: entries, links: links,
+		ctx: ctx, pack: pack, entries: entries, links: links, budget: budget, scratch: scratch,
 		kinds: map[plumbing.Hash]plumbing.ObjectType{}, byOffset: map[int64][]int{}, byID: map[plumbing.Hash][]int{},
 	}
 	for i, e := range entries {
@@ -80,7 +87,7 @@ func (r *resolver) from(i int) error {
 	if err != nil {
 		return err
 	}
-	return r.descend(i, content)
+	return r.descend(i, content) // which releases it
 }
 
 // outside lists the bases that are not in the pack, in a fixed order.
@@ -110,9 +117,11 @@ func (r *resolver) takeDeltas(i int) []int {
 	return deltas
 }
 
-func (r *resolver) descend(i int, content []byte) error {
+// descend resolves what builds on an object. The content is its own, to release.
+func (r *resolver) descend(i int, content body) error {
 	if len(r.path) == maxDeltaDepth {
-		return refusal("a chain of deltas is longer than %d", maxDeltaDepth)
+		content.release()
+		return refusal("a chain of deltas is longer than %d", maxDeltaDepth).WithHint("git repack -adf --depth=50, then push again")
 	}
 	r.push(pathStep{i, content})
 	defer r.pop()
@@ -121,20 +130,24 @@ func (r *resolver) descend(i int, content []byte) error {
 		if err := r.ctx.Err(); err != nil {
 			return err
 		}
-		result, err := r.build(len(r.path)-1, child)
+		result, err := r.resolve(len(r.path)-1, child)
 		if err != nil {
 			return err
 		}
 		if n == len(deltas)-1 {
 			r.drop(len(r.path) - 1) // nothing needs it any more
 		}
-		if err := r.settle(child, r.entries[i].kind, result); err != nil {
-			return err
+		if !r.hasDeltas(child) {
+			result.release()
+			continue
 		}
-		if r.hasDeltas(child) {
-			if err := r.descend(child, result); err != nil {
+		if !result.held { // a base was appended that had none
+			if result, err = r.content(len(r.path)-1, child); err != nil {
 				return err
 			}
+		}
+		if err := r.descend(child, result); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -142,8 +155,8 @@ func (r *resolver) descend(i int, content []byte) error {
 
 func (r *resolver) push(step pathStep) {
 	r.path = append(r.path, step)
-	r.held += len(step.content)
-	for at := 0; r.held > heldDeltas && at < len(r.path)-1; at++ {
+	r.count(step.body, 1)
+	for at := 0; (r.held > heldDeltas || r.mapped > mappedDeltas) && at < len(r.path)-1; at++ {
 		r.drop(at)
 	}
 }
@@ -154,63 +167,102 @@ func (r *resolver) pop() {
 }
 
 func (r *resolver) drop(at int) {
-	r.held -= len(r.path[at].content)
-	r.path[at].content = nil
+	r.count(r.path[at].body, -1)
+	r.path[at].body.release()
 }
 
-// build applies a delta to the object at this place of the path.
-func (r *resolver) build(at, delta int) ([]byte, error) {
-	base, err := r.content(at)
-	if err != nil {
-		return nil, err
+func (r *resolver) count(b body, sign int) {
+	if b.mapped {
+		r.mapped += sign * len(b.content)
+	} else {
+		r.held += sign * len(b.content)
 	}
-	code, err := r.inflate(delta)
-	if err != nil {
-		return nil, err
+}
+
+// resolve builds the object of a delta for the first time, and records what it is. The budget has counted it already.
+func (r *resolver) resolve(at, delta int) (body, error) {
+	e := &r.entries[delta]
+	kind := r.entries[r.path[at].entry].kind
+	if kind != plumbing.BlobObject {
+		if err := checkStructure(kind, e.result); err != nil {
+			return body{}, err
+		}
 	}
-	result, err := applyDelta(base, code)
+	r.hasher.begin(kind, e.result)
+	keep := kind != plumbing.BlobObject || len(r.byOffset[e.offset]) > 0 || len(r.byID) > 0
+	result, err := r.apply(at, delta, keep, r.hasher.sha1)
 	if err != nil {
-		return nil, refusal("the pack is damaged: %w", err)
+		return result, err
+	}
+	if e.id, err = r.hasher.sum(); err == nil && kind != plumbing.BlobObject {
+		err = r.links.add(e.id, kind, result.content)
+	}
+	if err == nil {
+		e.kind = kind
+		err = r.note(delta)
+	}
+	if err != nil {
+		result.release()
+	}
+	return result, err
+}
+
+// apply applies a delta to the object at this place of the path.
+func (r *resolver) apply(at, delta int, keep bool, hash hash.Hash) (result body, err error) {
+	base := r.path[at].body
+	if !base.held {
+		if base, err = r.rebuilt(at); err != nil {
+			return body{}, err
+		}
+		defer base.release()
+	}
+	filling, err := r.scratch.fill(r.entries[delta].result, keep, hash)
+	if err != nil {
+		return body{}, err
+	}
+	result, err = filling.apply(base.content, r.deflated(delta))
+	if filling.fault != nil {
+		return body{}, filling.fault
+	}
+	if err != nil {
+		return body{}, refusal("the pack is damaged: %w", err)
 	}
 	return result, nil
 }
 
-func (r *resolver) content(at int) ([]byte, error) {
-	if content := r.path[at].content; content != nil {
-		return content, nil
-	}
+// rebuilt builds an object of the path again that had to give way.
+func (r *resolver) rebuilt(at int) (body, error) {
 	if at == 0 {
 		return r.inflate(r.path[0].entry)
 	}
-	return r.build(at-1, r.path[at].entry)
+	return r.content(at-1, r.path[at].entry)
 }
 
-func (r *resolver) inflate(i int) ([]byte, error) {
-	e := r.entries[i]
-	inflater, err := newInflater(io.NewSectionReader(r.pack, e.data, 1<<62))
-	if err != nil {
-		return nil, fmt.Errorf("inflate object: %w", err)
+// content builds the object of a delta again.
+func (r *resolver) content(at, delta int) (body, error) {
+	if err := r.ctx.Err(); err != nil {
+		return body{}, err
 	}
-	defer releaseInflater(inflater)
-	return readInflated(inflater, e.size)
+	if err := r.budget.spend(r.entries[delta].size + r.entries[delta].result); err != nil {
+		return body{}, err
+	}
+	return r.apply(at, delta, true, nil)
 }
 
-// settle records what a delta turned out to be.
-func (r *resolver) settle(i int, kind plumbing.ObjectType, content []byte) error {
-	id, err := r.hasher.of(kind, content)
+// inflate reads an object that is no delta, for those that build on it.
+func (r *resolver) inflate(i int) (body, error) {
+	if err := r.budget.spend(r.entries[i].size); err != nil {
+		return body{}, err
+	}
+	filling, err := r.scratch.fill(r.entries[i].size, true, nil)
 	if err != nil {
-		return err
+		return body{}, err
 	}
-	r.entries[i].id, r.entries[i].kind = id, kind
-	if kind != plumbing.BlobObject {
-		if len(content) > maxStructure {
-			return refusal("a %s has %d bytes, and %d are allowed", kind, len(content), maxStructure)
-		}
-		if err := r.links.add(id, kind, content); err != nil {
-			return err
-		}
-	}
-	return r.note(i)
+	return filling.inflate(r.deflated(i))
+}
+
+func (r *resolver) deflated(i int) io.Reader {
+	return bufio.NewReaderSize(io.NewSectionReader(r.pack, r.entries[i].data, 1<<62), int(min(max(r.entries[i].size, 512), 32<<10)))
 }
 
 // note refuses a second object of one id: git could not read such a pack.

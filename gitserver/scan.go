@@ -30,25 +30,28 @@ type entry struct {
 // are hashed and checked on the way.
 type scan struct {
 	stream  *packStream
-	limits  Limits
+	budget  *budget
 	links   *links
 	entries []entry
-	total   int64
 	hasher  objectHasher
+	scratch scratch
 	copying []byte
+	fault   error // of our disk
 }
 
 const packHeaderSize, packTrailerSize = 12, 20
 
 // scanPack reads the whole of r. Memory grows with the bytes that came, not with what they declare.
-func scanPack(r io.Reader, limits Limits, links *links) ([]entry, plumbing.Hash, error) {
-	s := &scan{stream: newPackStream(r), limits: limits, links: links, copying: make([]byte, 32<<10)}
+func scanPack(r io.Reader, budget *budget, links *links, scratch scratch) ([]entry, plumbing.Hash, error) {
+	s := &scan{stream: newPackStream(r), budget: budget, links: links, scratch: scratch, copying: make([]byte, 32<<10)}
 	count, err := s.header()
 	if err != nil {
 		return nil, plumbing.ZeroHash, packError(err)
 	}
 	for range count {
-		if err := s.object(); err != nil {
+		if err := s.object(); err != nil && s.fault != nil {
+			return nil, plumbing.ZeroHash, err
+		} else if err != nil {
 			return nil, plumbing.ZeroHash, packError(err)
 		}
 	}
@@ -81,8 +84,8 @@ func (s *scan) header() (int, error) {
 		return 0, refusal("this is no pack of version 2")
 	}
 	count := binary.BigEndian.Uint32(header[8:])
-	if int64(count) > int64(s.limits.Objects) {
-		return 0, refusal("the pack declares %d objects, and %d are allowed", count, s.limits.Objects)
+	if int64(count) > int64(s.budget.limits.Objects) {
+		return 0, refusal("the pack declares %d objects, and %d are allowed", count, s.budget.limits.Objects)
 	}
 	return int(count), nil
 }
@@ -95,7 +98,8 @@ func (s *scan) object() error {
 		return err
 	}
 	e := entry{offset: offset, data: s.stream.position(), size: header.size, stored: header.kind, ref: header.ref}
-	if err := s.spend(e.size); err != nil {
+	s.budget.received = e.data
+	if err := s.budget.object(e.size); err != nil {
 		return err
 	}
 	if header.isDelta() {
@@ -108,17 +112,6 @@ func (s *scan) object() error {
 	}
 	e.crc = s.stream.endObject()
 	s.entries = append(s.entries, e)
-	return nil
-}
-
-// spend counts bytes that are going to be inflated or built.
-func (s *scan) spend(size int64) error {
-	if size > s.limits.ObjectBytes {
-		return refusal("an object has %d bytes, and %d are allowed", size, s.limits.ObjectBytes)
-	}
-	if s.total += size; s.total > s.limits.InflatedBytes {
-		return refusal("the objects of the pack have more than %d bytes together", s.limits.InflatedBytes)
-	}
 	return nil
 }
 
@@ -145,17 +138,33 @@ func (s *scan) whole(e *entry) error {
 }
 
 func (s *scan) structure(e *entry, inflater io.Reader) error {
-	if e.size > maxStructure {
-		return refusal("a %s has %d bytes, and %d are allowed", e.kind, e.size, maxStructure)
+	if err := checkStructure(e.kind, e.size); err != nil {
+		return err
 	}
-	content, err := readInflated(inflater, e.size)
+	s.hasher.begin(e.kind, e.size)
+	filling, err := s.scratch.fill(e.size, true, s.hasher.sha1)
+	if err != nil {
+		return s.ours(err)
+	}
+	_, err = io.CopyBuffer(filling, inflater, s.copying)
+	content, err := filling.end(err)
+	defer content.release()
+	if filling.fault != nil {
+		return s.ours(filling.fault)
+	}
 	if err != nil {
 		return err
 	}
-	if e.id, err = s.hasher.of(e.kind, content); err != nil {
+	if e.id, err = s.hasher.sum(); err != nil {
 		return err
 	}
-	return s.links.add(e.id, e.kind, content)
+	return s.links.add(e.id, e.kind, content.content)
+}
+
+// ours marks an error that is no fault of the pack.
+func (s *scan) ours(err error) error {
+	s.fault = err
+	return err
 }
 
 // delta inflates a delta only to learn its sizes; it is applied when all bases are known.
@@ -166,22 +175,23 @@ func (s *scan) delta(e *entry, header entryHeader) error {
 	}
 	defer releaseInflater(inflater)
 	var head bytes.Buffer
-	if _, err := io.CopyN(&head, inflater, min(e.size, 20)); err != nil {
-		return err
-	}
-	n, err := io.CopyBuffer(io.Discard, io.LimitReader(inflater, e.size-int64(head.Len())+1), s.copying)
+	start, err := io.CopyN(&head, inflater, min(e.size, 20))
 	if err != nil {
 		return err
 	}
-	if n += int64(head.Len()); n != e.size {
+	n, err := io.CopyBuffer(io.Discard, io.LimitReader(inflater, e.size-start+1), s.copying)
+	if err != nil {
+		return err
+	}
+	if n += start; n != e.size {
 		return wrongSize(n, e.size)
 	}
-	base, result, _, err := deltaSizes(head.Bytes())
+	base, result, err := deltaSizes(&head)
 	if err != nil {
 		return err
 	}
 	e.result = result
-	if err := s.spend(result); err != nil {
+	if err := s.budget.object(result); err != nil {
 		return err
 	}
 	if header.kind == plumbing.OFSDeltaObject {

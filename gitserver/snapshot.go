@@ -86,7 +86,7 @@ func (s *Snapshot) index() (map[string]store.TreeEntry, error) {
 }
 
 func (s *Snapshot) walk() ([]store.TreeEntry, error) {
-	w := &treeWalk{objects: s.objects, left: maxSnapshot}
+	w := &treeWalk{objects: s.objects.remembering(), left: maxSnapshot}
 	err := w.dir("", s.tree)
 	return w.entries, err
 }

@@ -1,7 +1,6 @@
 package gitserver
 
 import (
-	"bytes"
 	"compress/zlib"
 	"encoding/binary"
 	"errors"
@@ -61,29 +60,50 @@ func sizeOf(there *objects, id plumbing.Hash) (size int64, known bool, err error
 
 // appendBase writes one object at the end of the pack and resolves what builds on it.
 func appendBase(r *resolver, file *os.File, end int64, there *objects, id plumbing.Hash) (int64, error) {
-	kind, content, err := there.read(id)
+	f, err := there.find(id)
 	if err != nil {
 		return end, err
 	}
-	var stored bytes.Buffer
-	head := appendEntryHeader(nil, kind, int64(len(content)))
-	stored.Write(head)
-	deflater := zlib.NewWriter(&stored)
-	_, _ = deflater.Write(content)
-	_ = deflater.Close() // a bytes.Buffer takes everything
-	if _, err := file.WriteAt(stored.Bytes(), end); err != nil {
+	kind, content, err := f.rebuild()
+	if err != nil {
+		return end, err
+	}
+	size := int64(len(content.content))
+	if err := r.budget.spend(size); err != nil {
+		content.release()
+		return end, err
+	}
+	head := appendEntryHeader(nil, kind, size)
+	crc := crc32.NewIEEE()
+	stored := io.NewOffsetWriter(file, end)
+	after, err := storeWhole(io.MultiWriter(stored, crc), stored, head, content.content)
+	if err != nil {
+		content.release()
 		return end, fmt.Errorf("complete thin pack: %w", err)
 	}
-	size := int64(len(content))
 	r.entries = append(r.entries, entry{
 		offset: end, data: end + int64(len(head)), size: size, result: size,
-		id: id, crc: crc32.ChecksumIEEE(stored.Bytes()), stored: kind, kind: kind,
+		id: id, crc: crc.Sum32(), stored: kind, kind: kind,
 	})
 	at := len(r.entries) - 1
 	if err := r.note(at); err != nil {
+		content.release()
 		return end, err
 	}
-	return end + int64(stored.Len()), r.descend(at, content)
+	return end + after, r.descend(at, content)
+}
+
+// storeWhole writes an object as a pack holds it, and gives how many bytes that are.
+func storeWhole(to io.Writer, at io.Seeker, head, content []byte) (int64, error) {
+	if _, err := to.Write(head); err != nil {
+		return 0, err
+	}
+	deflater := zlib.NewWriter(to)
+	_, err := deflater.Write(content)
+	if err = errors.Join(err, deflater.Close()); err != nil {
+		return 0, err
+	}
+	return at.Seek(0, io.SeekCurrent)
 }
 
 // finishPack writes the new object count and the new checksum.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -34,17 +33,29 @@ func (e treeEntry) kind() plumbing.ObjectType {
 // nextTreeEntry takes the first entry off a tree's content.
 func nextTreeEntry(content []byte) (e treeEntry, rest []byte, err error) {
 	head, rest, ok := bytes.Cut(content, []byte{0})
-	mode, name, spaced := strings.Cut(string(head), " ")
+	mode, name, spaced := bytes.Cut(head, []byte{' '})
 	if !ok || !spaced || len(rest) < len(e.id) {
 		return e, nil, errors.New("is cut off inside an entry")
 	}
-	octal, err := strconv.ParseUint(mode, 8, 32)
-	if err != nil {
+	if e.mode, ok = octal(mode); !ok {
 		return e, nil, fmt.Errorf("has an entry of mode %.20q", mode)
 	}
-	e.mode, e.name = uint32(octal), name
+	e.name = string(name)
 	copy(e.id[:], rest)
 	return e, rest[len(e.id):], nil
+}
+
+func octal(digits []byte) (n uint32, ok bool) {
+	if len(digits) == 0 || len(digits) > 10 {
+		return 0, false
+	}
+	for _, d := range digits {
+		if d < '0' || d > '7' {
+			return 0, false
+		}
+		n = n<<3 | uint32(d-'0')
+	}
+	return n, true
 }
 
 // groupWritable is a file mode of git's first years. It is read as ModeFile.
@@ -127,6 +138,9 @@ func refusedName(name string) string {
 // isDotGit knows the spellings of ".git" that a file system may take for it: upper case, NTFS with its short names,
 // streams and ignored endings, HFS+ with its ignored code points. It refuses what git's fsck refuses.
 func isDotGit(name string) bool {
+	if !strings.ContainsAny(name, ".~") {
+		return false // as all spellings have one
+	}
 	for part := range strings.SplitSeq(name, `\`) {
 		if isNTFSDotGit(part) {
 			return true
