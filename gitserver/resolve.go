@@ -141,11 +141,6 @@ func (r *resolver) descend(i int, content body) error {
 			result.release()
 			continue
 		}
-		if !result.held { // a base was appended that had none
-			if result, err = r.content(len(r.path)-1, child); err != nil {
-				return err
-			}
-		}
 		if err := r.descend(child, result); err != nil {
 			return err
 		}
