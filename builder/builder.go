@@ -35,24 +35,29 @@ type Options struct {
 	StackPlan StackPlanner
 	ServerID  string // value of store.LabelData on every image
 	Snapshots func(ctx context.Context, app, sha string) (Snapshot, error)
-	// Login gives the credentials for a registry's host as it stands in references; nil: there are none.
-	Login  func(ctx context.Context, host string) (username, password string, found bool, err error)
-	Limits Limits
-	Logger *slog.Logger // nil: the default one
+	Policy    store.Policy // what the operator lets apps reach beyond the defaults
+	// Login returns the credentials that an app has for a registry's host as it stands in references; nil: there are none.
+	Login func(ctx context.Context, app, host string) (username, password string, found bool, err error)
+	// LoginOfOthers reports whether other apps have credentials for the host that this app does not have; nil: no.
+	LoginOfOthers func(ctx context.Context, app, host string) (bool, error)
+	Limits        Limits
+	Logger        *slog.Logger // nil: the default one
 }
 
 // Builder builds images and sites. It is safe for concurrent use.
 type Builder struct {
-	docker    *client.Client
-	serverID  string
-	snapshots func(ctx context.Context, app, sha string) (Snapshot, error)
-	login     func(ctx context.Context, host string) (username, password string, found bool, err error)
-	limits    Limits
-	logger    *slog.Logger
-	sites     *siteStore
-	stacksDir string
-	planStack StackPlanner
-	freeSpace func(dir string) (int64, error) // the bytes that are free for us on a directory's disk
+	docker        *client.Client
+	serverID      string
+	snapshots     func(ctx context.Context, app, sha string) (Snapshot, error)
+	policy        store.Policy
+	login         func(ctx context.Context, app, host string) (username, password string, found bool, err error)
+	loginOfOthers func(ctx context.Context, app, host string) (bool, error)
+	limits        Limits
+	logger        *slog.Logger
+	sites         *siteStore
+	stacksDir     string
+	planStack     StackPlanner
+	freeSpace     func(dir string) (int64, error) // the bytes that are free for us on a directory's disk
 
 	collecting sync.Mutex // by one at a time, who would otherwise miss what another just removed
 
@@ -65,7 +70,8 @@ func New(options Options) *Builder {
 	b := &Builder{
 		docker: options.Docker, serverID: options.ServerID, snapshots: options.Snapshots,
 		limits: options.Limits, logger: options.Logger, sites: &siteStore{dir: options.SitesDir},
-		login: options.Login, stacksDir: options.StacksDir, planStack: options.StackPlan,
+		policy: options.Policy, login: options.Login, loginOfOthers: options.LoginOfOthers,
+		stacksDir: options.StacksDir, planStack: options.StackPlan,
 		freeSpace: freeSpace,
 	}
 	if b.logger == nil {
@@ -92,7 +98,7 @@ func (b *Builder) buildSource(ctx context.Context, request store.BuildRequest, l
 		if err != nil {
 			return store.Artefact{}, err
 		}
-		return b.build(ctx, request, recipeOf(request, config), snapshot, log)
+		return b.build(ctx, request, b.recipeOf(request, config), snapshot, log)
 	case *store.StaticConfig:
 		snapshot, err := b.snapshots(ctx, request.App, request.SHA)
 		if err != nil {

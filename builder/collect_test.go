@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -151,7 +152,7 @@ func TestCollectLeavesWhatIsForeign(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// 1 goes; 2 has a foreign tag; 3 has a container; 4 lost its tag; 5 is kept.
+	// 1 goes; 2 has a foreign tag as well; 3 has a container; 4 lost its tag, as an image that somebody built FROM ours; 5 is kept.
 	foreignTag := l.app + "/mine:2"
 	must(l.docker.ImageTag(ctx, made[1].Image, foreignTag))
 	used, err := l.docker.ContainerCreate(ctx, &container.Config{Image: made[2].Image, Cmd: []string{"/none"}, Labels: map[string]string{store.LabelData: l.serverID}}, nil, nil, nil, "")
@@ -180,10 +181,10 @@ func TestCollectLeavesWhatIsForeign(t *testing.T) {
 	}
 	done, err := l.Collect(ctx, l.keeping(5), false)
 	must(err)
-	if want := kindsOf(planned); !slices.Equal(kindsOf(done), want) || len(want) != 3 {
+	if want := kindsOf(planned); !slices.Equal(kindsOf(done), want) || len(want) != 2 {
 		t.Errorf("planned %q, done %q", want, kindsOf(done))
 	}
-	for i, want := range []bool{false, true, true, false, true} {
+	for i, want := range []bool{false, true, true, true, true} {
 		if present, err := l.Present(ctx, made[i]); present != want || err != nil {
 			t.Errorf("image %d is there: %v, want %v (%v)", i+1, present, want, err)
 		}
@@ -224,26 +225,33 @@ func TestCollectWithoutEngine(t *testing.T) {
 	}
 }
 
-func TestSortTags(t *testing.T) {
+func TestOurTags(t *testing.T) {
+	b := New(Options{ServerID: "1a2b3c4d5e"})
 	for _, c := range []struct {
-		tags, digests []string
-		ours          int
-		foreign       bool
+		tags string
+		ours int
 	}{
-		{[]string{"shipgate/a:7"}, nil, 1, false},
-		{[]string{"shipgate/a:7", "shipgate/a/web:7"}, nil, 2, false},
-		{[]string{"<none>:<none>"}, []string{"<none>@<none>"}, 0, false},
-		{[]string{"shipgate/a:8"}, nil, 0, true},
-		{[]string{"shipgate/ab:7"}, nil, 0, true},
-		{[]string{"elsewhere/shipgate/a:7", "shipgate/a:7"}, nil, 1, true},
-		{[]string{"shipgate/a:7"}, []string{"shipgate/a@sha256:0"}, 1, false},
-		{[]string{"shipgate/a:7"}, []string{"ghcr.io/x@sha256:0"}, 1, true},
-		{[]string{"shipgate/a:7"}, []string{"ghcr.io/x@sha256:0", "shipgate/a@sha256:0"}, 1, true},
-		{[]string{"elsewhere/x:1", "shipgate/a:7"}, []string{"shipgate/a@sha256:0"}, 1, true},
+		{"shipgate-1a2b3c4d/a:7", 1},
+		{"shipgate-1a2b3c4d/a:7 shipgate-1a2b3c4d/a/web:7", 2},
+		{"shipgate/a:7 shipgate/a/web:7", 2},
+		{"shipgate-1a2b3c4d/a:8", 0},
+		{"shipgate-1a2b3c4d/ab:7", 0},
+		{"shipgate-99999999/a:7", 0},
+		{"elsewhere/shipgate/a:7 shipgate-1a2b3c4d/a:7", 1},
+		{"<none>:<none>", 0},
+		{"foreign:7", 0},
 	} {
-		ours, foreign := sortTags(image.Summary{RepoTags: c.tags, RepoDigests: c.digests}, "a", 7)
-		if len(ours) != c.ours || foreign != c.foreign {
-			t.Errorf("%q %q: ours %q, foreign %v", c.tags, c.digests, ours, foreign)
+		labels := map[string]string{store.LabelApp: "a", store.LabelDeployment: "7", store.LabelData: "1a2b3c4d5e"}
+		built, tags := b.ourTags(image.Summary{RepoTags: strings.Fields(c.tags), Labels: labels})
+		if len(tags) != c.ours || built != (builtImage{"a", 7}) {
+			t.Errorf("%s: ours are %q of %v, want %d", c.tags, tags, built, c.ours)
+		}
+		for _, label := range []string{store.LabelApp, store.LabelDeployment, store.LabelData} {
+			others := maps.Clone(labels)
+			others[label] = "8"
+			if _, tags := b.ourTags(image.Summary{RepoTags: strings.Fields(c.tags), Labels: others}); len(tags) > 0 && label != store.LabelDeployment {
+				t.Errorf("%s with another %s: ours are %q", c.tags, label, tags)
+			}
 		}
 	}
 }

@@ -235,8 +235,8 @@ func TestCollectImagesThatChangeMeanwhile(t *testing.T) {
 		case strings.HasSuffix(request.URL.Path, "/images/json"):
 			var images []image.Summary
 			for number := range status {
-				images = append(images, image.Summary{ID: "sha256:" + number, RepoTags: []string{"shipgate/" + l.app + ":" + number},
-					Labels: map[string]string{store.LabelApp: l.app, store.LabelDeployment: number}})
+				images = append(images, image.Summary{ID: "sha256:" + number, RepoTags: []string{l.repository(l.app) + ":" + number},
+					Labels: map[string]string{store.LabelApp: l.app, store.LabelDeployment: number, store.LabelData: l.serverID}})
 			}
 			_ = json.NewEncoder(w).Encode(images)
 		case strings.HasSuffix(request.URL.Path, "/containers/json"):
@@ -254,7 +254,7 @@ func TestCollectImagesThatChangeMeanwhile(t *testing.T) {
 	defer docker.Close()
 	l.docker = docker
 	found, err := l.collectImages(t.Context(), l.keeping().Has, false)
-	if len(found) != 1 || found[0].Name != "shipgate/"+l.app+":2" || err == nil || !strings.Contains(err.Error(), "remove image shipgate/"+l.app+":3") || strings.Contains(err.Error(), l.app+":1") {
+	if len(found) != 1 || found[0].Name != l.repository(l.app)+":2" || err == nil || !strings.Contains(err.Error(), "remove image "+l.repository(l.app)+":3") || strings.Contains(err.Error(), l.app+":1") {
 		t.Errorf("collected %+v, %v", found, err)
 	}
 	if err := l.Forget(t.Context(), l.app); err == nil || !strings.Contains(err.Error(), "remove image") {

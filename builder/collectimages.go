@@ -14,13 +14,17 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-func (b *Builder) ourImages() filters.Args {
-	return filters.NewArgs(filters.Arg("label", store.LabelData+"="+b.serverID))
+// builtImage is what one tag of ours names.
+type builtImage struct {
+	app        string
+	deployment int64
 }
 
-// collectImages removes images of ours that are not kept and that no container has, those without a tag among them.
+// collectImages removes the tags of deployments that are not kept, and with an image's last tag the image. Images without a tag of
+// ours stay, whatever labels they have: who builds FROM an image of ours inherits these.
 func (b *Builder) collectImages(ctx context.Context, keep keeps, dry bool) ([]store.Garbage, error) {
-	images, err := b.docker.ImageList(ctx, image.ListOptions{Filters: b.ourImages()})
+	labelled := filters.NewArgs(filters.Arg("label", store.LabelData+"="+b.serverID))
+	images, err := b.docker.ImageList(ctx, image.ListOptions{Filters: labelled})
 	if err != nil {
 		return nil, b.engineProblem("list images", err)
 	}
@@ -35,11 +39,11 @@ func (b *Builder) collectImages(ctx context.Context, keep keeps, dry bool) ([]st
 	var found []store.Garbage
 	var errs []error
 	for _, one := range images {
-		app, deployment, err := builtFor(one)
-		if err != nil || keep(app, deployment) || used[one.ID] {
+		built, tags := b.ourTags(one)
+		if len(tags) == 0 || keep(built.app, built.deployment) || used[one.ID] {
 			continue
 		}
-		garbage, err := b.collectImage(ctx, one, app, deployment, dry)
+		garbage, err := b.collectImage(ctx, one, built, tags, dry)
 		errs = append(errs, err)
 		if garbage.Name != "" {
 			found = append(found, garbage)
@@ -48,31 +52,36 @@ func (b *Builder) collectImages(ctx context.Context, keep keeps, dry bool) ([]st
 	return found, errors.Join(errs...)
 }
 
-// builtFor reads the labels of an image; one that no deployment built is an error.
-func builtFor(one image.Summary) (app string, deployment int64, err error) {
-	deployment, err = strconv.ParseInt(one.Labels[store.LabelDeployment], 10, 64)
-	return one.Labels[store.LabelApp], deployment, err
+// ourTags lists the tags that the build gave which the image's labels name. Before images were named after the server as well, they
+// were called shipgate/APP.
+func (b *Builder) ourTags(one image.Summary) (builtImage, []string) {
+	deployment, err := strconv.ParseInt(one.Labels[store.LabelDeployment], 10, 64)
+	built := builtImage{one.Labels[store.LabelApp], deployment}
+	if err != nil || store.ValidateAppName(built.app) != nil || one.Labels[store.LabelData] != b.serverID {
+		return builtImage{}, nil
+	}
+	var tags []string
+	for _, tag := range one.RepoTags {
+		repository, isOurs := strings.CutSuffix(tag, ":"+strconv.FormatInt(deployment, 10))
+		repository += "/"
+		if isOurs && (strings.HasPrefix(repository, b.repository(built.app)+"/") || strings.HasPrefix(repository, "shipgate/"+built.app+"/")) {
+			tags = append(tags, tag)
+		}
+	}
+	return built, tags
 }
 
-// collectImage takes our tags away; with the last tag the engine removes the image. Nothing is forced: what has a
-// foreign name, or came into use meanwhile, stays.
-func (b *Builder) collectImage(ctx context.Context, one image.Summary, app string, deployment int64, dry bool) (store.Garbage, error) {
-	ours, foreign := sortTags(one, app, deployment)
-	names := ours
-	if len(ours) == 0 {
-		if foreign {
-			return store.Garbage{}, nil
-		}
-		names = []string{one.ID}
-	}
-	garbage := store.Garbage{Kind: "image", App: app, Name: names[0]}
-	if !foreign {
+// collectImage takes our tags away; with the last tag the engine removes the image. Nothing is forced: what has a foreign name, or came
+// into use meanwhile, stays.
+func (b *Builder) collectImage(ctx context.Context, one image.Summary, built builtImage, tags []string, dry bool) (store.Garbage, error) {
+	garbage := store.Garbage{Kind: "image", App: built.app, Name: tags[0]}
+	if len(tags) == len(one.RepoTags) {
 		garbage.Bytes = one.Size // at most: other images may share its layers
 	}
 	if dry {
 		return garbage, nil
 	}
-	for _, name := range names {
+	for _, name := range tags {
 		_, err := b.docker.ImageRemove(ctx, name, image.RemoveOptions{})
 		if errdefs.IsConflict(err) {
 			return store.Garbage{}, nil
@@ -82,27 +91,4 @@ func (b *Builder) collectImage(ctx context.Context, one image.Summary, app strin
 		}
 	}
 	return garbage, nil
-}
-
-// sortTags lists the tags that a build of the deployment gives, and says whether the image has another name.
-func sortTags(one image.Summary, app string, deployment int64) (ours []string, foreign bool) {
-	suffix := ":" + strconv.FormatInt(deployment, 10)
-	repositories := map[string]bool{"<none>": true}
-	for _, tag := range one.RepoTags {
-		if tag == "<none>:<none>" {
-			continue
-		}
-		repository, isOurs := strings.CutSuffix(tag, suffix)
-		if isOurs && (repository == "shipgate/"+app || strings.HasPrefix(repository, "shipgate/"+app+"/")) {
-			ours = append(ours, tag)
-			repositories[repository] = true
-			continue
-		}
-		foreign = true
-	}
-	for _, digest := range one.RepoDigests {
-		repository, _, _ := strings.Cut(digest, "@")
-		foreign = foreign || !repositories[repository]
-	}
-	return ours, foreign
 }

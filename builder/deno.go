@@ -49,7 +49,7 @@ func (b *Builder) buildDeno(ctx context.Context, request store.BuildRequest, con
 	port := cmp.Or(config.Port, denoPort)
 	var last tail
 	return b.build(ctx, request, recipe{
-		context: files.directory, text: project.dockerfile(port), whole: true, port: port, tag: tagOf(request, ""),
+		context: files.directory, text: project.dockerfile(port), whole: true, port: port, tag: b.tagOf(request, ""),
 		explain: func(at place, err error) error { return explainDeno(request, &last, at, err) },
 	}, files, func(line string) {
 		last.note(line)

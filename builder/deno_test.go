@@ -53,7 +53,8 @@ func (l *lab) denoBase(t *testing.T) string {
 	archive, into := io.Pipe()
 	go func() { into.CloseWithError(writeTar(into, files)) }()
 	name := l.app + "/deno:1"
-	changes := []string{"LABEL " + store.LabelData + "=" + l.serverID, "ENV PATH=/usr/bin", `ENTRYPOINT ["/in/the/way"]`}
+	t.Cleanup(func() { l.removeName(t, name) })
+	changes := []string{"ENV PATH=/usr/bin", `ENTRYPOINT ["/in/the/way"]`}
 	stream, err := l.docker.ImageImport(t.Context(), image.ImportSource{SourceName: "-", Source: archive}, name, image.ImportOptions{Changes: changes})
 	if err != nil {
 		t.Fatal(err)

@@ -26,7 +26,10 @@ func (b *Builder) fetchImage(ctx context.Context, request store.BuildRequest, co
 	if err != nil {
 		return store.Artefact{}, err
 	}
-	login, err := b.loginFor(ctx, named)
+	if _, err := b.checkImage(ctx, request.App, named); err != nil {
+		return store.Artefact{}, err
+	}
+	login, err := b.loginFor(ctx, request.App, named)
 	if err != nil {
 		return store.Artefact{}, err
 	}
@@ -37,7 +40,7 @@ func (b *Builder) fetchImage(ctx context.Context, request store.BuildRequest, co
 	}
 	defer from.release()
 	made := recipe{
-		text: "FROM " + from.name + "\n", whole: true, portless: true, tag: tagOf(request, ""),
+		text: "FROM " + from.name + "\n", base: from.name, whole: true, portless: true, tag: b.tagOf(request, ""),
 		session: []session.Attachable{login},
 		explain: func(_ place, err error) error { return b.registryProblem(request.App, named, login, err) },
 	}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/docker/docker/api/types/image"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -101,7 +102,7 @@ func (r *testRegistry) push(t *testing.T, reference string, size int64, change f
 
 // loginTo has the lab know one password, for one registry.
 func (l *lab) loginTo(host, password string) {
-	l.Builder.login = func(_ context.Context, asked string) (string, string, bool, error) {
+	l.Builder.login = func(_ context.Context, _, asked string) (string, string, bool, error) {
 		return "ship", password, asked == host, nil
 	}
 }
@@ -123,7 +124,7 @@ func TestFetch(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	if got.Digest != r.host+"/team/app@"+first || got.Port != 8080 || got.ImageTag != "shipgate/"+l.app+":1" {
+	if got.Digest != r.host+"/team/app@"+first || got.Port != 8080 || got.ImageTag != l.repository(l.app)+":1" {
 		t.Errorf("fetched %+v", got)
 	}
 	inspected, err := l.docker.ImageInspect(t.Context(), got.ImageTag)
@@ -253,6 +254,8 @@ func TestLocalImageUnderThePrivateRegistrysName(t *testing.T) {
 	r := newRegistry(t, true)
 	base := l.base(t)
 	name := r.host + "/app:1"
+	l.policy = policyOf(t, store.PolicyRules{Images: []string{r.host + "/app"}, Sources: []string{r.host}})
+	t.Cleanup(func() { l.removeName(t, name) })
 	if err := l.docker.ImageTag(t.Context(), base, name); err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +279,7 @@ func TestPulledImageWithoutItsRegistry(t *testing.T) {
 	r := newRegistry(t, false)
 	r.push(t, "app:1", 1024, nil)
 	name := r.host + "/app:1"
-	if err := l.pull(t.Context(), name, func(string) {}); err != nil {
+	if err := l.pull(t.Context(), l.app, mustReference(t, name), func(string) {}); err != nil {
 		t.Fatal(err)
 	}
 	defer l.docker.ImageRemove(context.WithoutCancel(t.Context()), name, image.RemoveOptions{})
@@ -348,12 +351,12 @@ func TestPull(t *testing.T) {
 	l := newEngineLab(t)
 	r := newRegistry(t, true)
 	r.push(t, "service:1", 4096, nil)
-	if err := l.pull(t.Context(), r.host+"/service:1", func(string) {}); !strings.Contains(problem(t, err, store.CodeFailed).Message, "asks for a login") {
+	if err := l.pull(t.Context(), l.app, mustReference(t, r.host+"/service:1"), func(string) {}); !strings.Contains(problem(t, err, store.CodeFailed).Message, "asks for a login") {
 		t.Errorf("without a login: %v", err)
 	}
 	l.loginTo(r.host, registryPassword)
 	var said []string
-	if err := l.pull(t.Context(), r.host+"/service:1", func(line string) { said = append(said, line) }); err != nil {
+	if err := l.pull(t.Context(), l.app, mustReference(t, r.host+"/service:1"), func(line string) { said = append(said, line) }); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {
@@ -364,7 +367,16 @@ func TestPull(t *testing.T) {
 	if len(said) == 0 {
 		t.Error("nothing is shown")
 	}
-	if err := l.pull(t.Context(), r.host+"/service:2", func(string) {}); !strings.Contains(problem(t, err, store.CodeFailed).Message, "no such tag") {
+	if err := l.pull(t.Context(), l.app, mustReference(t, r.host+"/service:2"), func(string) {}); !strings.Contains(problem(t, err, store.CodeFailed).Message, "no such tag") {
 		t.Errorf("of a missing tag: %v", err)
 	}
+}
+
+func mustReference(t *testing.T, text string) reference.Named {
+	t.Helper()
+	named, err := parseReference(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return named
 }

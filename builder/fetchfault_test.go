@@ -147,7 +147,7 @@ func (l *lab) askThreeWays(t *testing.T, text string) map[string]error {
 		pullErr = showPull(stream, func(string) {})
 	}
 	var buildErr error
-	made := recipe{text: "FROM " + named.String() + "\n", whole: true, portless: true, tag: "shipgate/" + l.app + ":1", session: []session.Attachable{&registryLogin{}},
+	made := recipe{text: "FROM " + named.String() + "\n", whole: true, portless: true, tag: l.repository(l.app) + ":1", session: []session.Attachable{&registryLogin{}},
 		explain: func(_ place, err error) error { buildErr = err; return err }}
 	_, err = l.Builder.build(t.Context(), store.BuildRequest{App: l.app, Deployment: 1}, made, nothing{}, func(string) {})
 	if err == nil || inspectErr == nil || pullErr == nil || buildErr == nil {
@@ -165,7 +165,7 @@ func TestRegistryProblemWithoutEngine(t *testing.T) {
 	}
 	l.docker = docker
 	_, _, fetchErr := l.fetch(t, "registry.example.com/app:1")
-	for way, err := range map[string]error{"fetch": fetchErr, "pull": l.pull(t.Context(), "registry.example.com/app:1", func(string) {})} {
+	for way, err := range map[string]error{"fetch": fetchErr, "pull": l.pull(t.Context(), l.app, mustReference(t, "registry.example.com/app:1"), func(string) {})} {
 		if p := problem(t, err, store.CodeErrored); !strings.HasPrefix(p.Message, "the Docker engine does not answer at ") {
 			t.Errorf("%s: %q", way, p.Message)
 		}

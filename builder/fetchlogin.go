@@ -21,12 +21,12 @@ type registryLogin struct {
 }
 
 // loginFor looks up the credentials for the registry of a reference.
-func (b *Builder) loginFor(ctx context.Context, named reference.Named) (*registryLogin, error) {
+func (b *Builder) loginFor(ctx context.Context, app string, named reference.Named) (*registryLogin, error) {
 	login := &registryLogin{host: reference.Domain(named)}
 	if b.login == nil {
 		return login, nil
 	}
-	username, password, found, err := b.login(ctx, login.host)
+	username, password, found, err := b.login(ctx, app, login.host)
 	if err != nil {
 		return nil, fmt.Errorf("look up credentials for registry %s: %w", login.host, err)
 	}
@@ -73,7 +73,8 @@ func (l *registryLogin) Credentials(_ context.Context, request *auth.Credentials
 // registryLogins gives a build the credentials for each registry that a FROM of it names.
 type registryLogins struct {
 	auth.UnimplementedAuthServer
-	login func(ctx context.Context, host string) (username, password string, found bool, err error)
+	app   string
+	login func(ctx context.Context, app, host string) (username, password string, found bool, err error)
 }
 
 // Register adds the credentials to a session with BuildKit.
@@ -81,7 +82,7 @@ func (l *registryLogins) Register(server *grpc.Server) { auth.RegisterAuthServer
 
 // Credentials answers BuildKit. A host that there are none for may let everybody in.
 func (l *registryLogins) Credentials(ctx context.Context, request *auth.CredentialsRequest) (*auth.CredentialsResponse, error) {
-	username, password, found, err := l.login(ctx, referenceHost(request.GetHost()))
+	username, password, found, err := l.login(ctx, l.app, referenceHost(request.GetHost()))
 	if err != nil || !found {
 		return &auth.CredentialsResponse{}, err
 	}

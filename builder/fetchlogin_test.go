@@ -39,7 +39,7 @@ func TestLoginHeader(t *testing.T) {
 // BuildKit gets the credentials of a host, and of no other.
 func TestCredentialsForBuildKit(t *testing.T) {
 	locked := errors.New("the store is locked")
-	lookup := func(_ context.Context, host string) (string, string, bool, error) {
+	lookup := func(_ context.Context, _, host string) (string, string, bool, error) {
 		switch host {
 		case "locked.example.com":
 			return "", "", false, locked
@@ -77,7 +77,7 @@ func TestCredentialsForBuildKit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if login, err := b.loginFor(t.Context(), named); err != nil || login.password != want || login.known() != (want != "") {
+		if login, err := b.loginFor(t.Context(), "app", named); err != nil || login.password != want || login.known() != (want != "") {
 			t.Errorf("%s: %+v, %v, want %q", reference, login, err, want)
 		}
 	}
@@ -85,7 +85,7 @@ func TestCredentialsForBuildKit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.loginFor(t.Context(), named); !errors.Is(err, locked) {
+	if _, err := b.loginFor(t.Context(), "app", named); !errors.Is(err, locked) {
 		t.Errorf("credentials that cannot be looked up: %v", err)
 	}
 }

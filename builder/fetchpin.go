@@ -24,7 +24,7 @@ const (
 // pinOf is the name that an image which only the engine has gets while a deployment builds from it. It says whose it is:
 // the image is not ours and has no label of ours.
 func (b *Builder) pinOf(app string, deployment int64) string {
-	return fmt.Sprintf("shipgate/%s%s%s-%d", app, pinPart, b.serverID, deployment)
+	return fmt.Sprintf("%s%s%s-%d", b.repository(app), pinPart, b.serverID, deployment)
 }
 
 // fixLocal names an image that only the engine has by a tag of ours: BuildKit takes no image id, and the reference that
@@ -36,7 +36,7 @@ func (b *Builder) fixLocal(ctx context.Context, request store.BuildRequest, name
 	}
 	log(fmt.Sprintf("image %s is taken from this engine: no registry gave it; it is %s", familiar(named), id))
 	return fixedImage{name: pin, release: func() {
-		if err := b.releasePin(context.WithoutCancel(ctx), request.App, request.Deployment); err != nil {
+		if err := b.releasePin(context.WithoutCancel(ctx), pin, request.App, request.Deployment); err != nil {
 			b.logger.WarnContext(ctx, "an image keeps a name of ours until the next collection", "app", request.App, "deployment", request.Deployment, "error", err)
 		}
 	}}, nil
@@ -44,8 +44,7 @@ func (b *Builder) fixLocal(ctx context.Context, request store.BuildRequest, name
 
 // releasePin takes the name from its image, which stays, even when it has no other name left: to remove an image's last
 // name is to remove the image. So the name first moves to an empty image of ours.
-func (b *Builder) releasePin(ctx context.Context, app string, deployment int64) error {
-	pin := b.pinOf(app, deployment)
+func (b *Builder) releasePin(ctx context.Context, pin, app string, deployment int64) error {
 	ctx, cancel := context.WithTimeout(ctx, pinPatience)
 	defer cancel()
 	empty := image.ImportSource{SourceName: "-", Source: bytes.NewReader(make([]byte, 1024))} // the end of a tar archive
@@ -65,7 +64,7 @@ func (b *Builder) releasePin(ctx context.Context, app string, deployment int64) 
 
 // collectPins gives up the names whose build a crash ended.
 func (b *Builder) collectPins(ctx context.Context, keep keeps, dry bool) ([]store.Garbage, error) {
-	named := filters.NewArgs(filters.Arg("reference", "shipgate/*"+pinPart+b.serverID+"-*"))
+	named := filters.NewArgs(filters.Arg("reference", b.repository("*")+pinPart+b.serverID+"-*"), filters.Arg("reference", "shipgate/*"+pinPart+b.serverID+"-*"))
 	images, err := b.docker.ImageList(ctx, image.ListOptions{Filters: named})
 	if err != nil {
 		return nil, b.engineProblem("list held images", err)
@@ -79,7 +78,7 @@ func (b *Builder) collectPins(ctx context.Context, keep keeps, dry bool) ([]stor
 				continue
 			}
 			if !dry {
-				if err := b.releasePin(ctx, app, deployment); err != nil {
+				if err := b.releasePin(ctx, tag, app, deployment); err != nil {
 					errs = append(errs, err)
 					continue
 				}
@@ -90,10 +89,17 @@ func (b *Builder) collectPins(ctx context.Context, keep keeps, dry bool) ([]stor
 	return found, errors.Join(errs...)
 }
 
-// pinnedFor reads a name that pinOf made.
+// pinnedFor reads a name that pinOf made, or that it made when images were not yet named after the server.
 func (b *Builder) pinnedFor(tag string) (app string, deployment int64, ok bool) {
 	repository, number, _ := strings.Cut(tag, pinPart+b.serverID+"-")
-	app = strings.TrimPrefix(repository, "shipgate/")
+	app, legacy := strings.CutPrefix(repository, "shipgate/")
+	if !legacy {
+		app = strings.TrimPrefix(repository, b.repository(""))
+	}
 	deployment, err := strconv.ParseInt(number, 10, 64)
-	return app, deployment, err == nil && tag == b.pinOf(app, deployment)
+	made := b.pinOf(app, deployment)
+	if legacy {
+		made = "shipgate/" + app + pinPart + b.serverID + "-" + number
+	}
+	return app, deployment, err == nil && store.ValidateAppName(app) == nil && tag == made
 }

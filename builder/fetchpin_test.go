@@ -45,11 +45,11 @@ func (l *lab) idOf(t *testing.T, name string) string {
 // checkNoPins looks for names that a fetch held, and for the empty images that they went to.
 func (l *lab) checkNoPins(t *testing.T) {
 	t.Helper()
-	images, err := l.docker.ImageList(context.WithoutCancel(t.Context()), image.ListOptions{Filters: filters.NewArgs(filters.Arg("reference", "shipgate/"+l.app+"/*"))})
+	images, err := l.docker.ImageList(context.WithoutCancel(t.Context()), image.ListOptions{Filters: filters.NewArgs(filters.Arg("reference", l.repository(l.app)+"/*"))})
 	if err != nil || len(images) > 0 {
 		t.Errorf("left: %+v, %v", images, err)
 	}
-	ours, err := l.docker.ImageList(context.WithoutCancel(t.Context()), image.ListOptions{Filters: l.ourImages()})
+	ours, err := l.docker.ImageList(context.WithoutCancel(t.Context()), image.ListOptions{Filters: filters.NewArgs(filters.Arg("label", store.LabelData+"="+l.serverID))})
 	if err != nil || slices.ContainsFunc(ours, func(one image.Summary) bool { return one.Size == 0 && one.Labels["other"] == "" }) {
 		t.Errorf("an empty image is left: %+v, %v", ours, err)
 	}
@@ -59,8 +59,9 @@ func (l *lab) checkNoPins(t *testing.T) {
 func (l *lab) other(t *testing.T) (name string) {
 	t.Helper()
 	name = l.app + "/other:1"
+	t.Cleanup(func() { l.removeName(t, name) })
 	stream, err := l.docker.ImageImport(t.Context(), image.ImportSource{SourceName: "-", Source: strings.NewReader(strings.Repeat("\x00", 1024))}, name,
-		image.ImportOptions{Changes: []string{"LABEL other=1", "LABEL " + store.LabelData + "=" + l.serverID}})
+		image.ImportOptions{Changes: []string{"LABEL other=1"}})
 	if err == nil {
 		err = showPull(stream, func(string) {})
 	}
@@ -134,8 +135,8 @@ func TestCollectPins(t *testing.T) {
 	l := newEngineLab(t)
 	base := l.base(t)
 	id := l.idOf(t, base)
-	l.serverID, l.app = "own"+l.serverID, "own"+l.app // so that the base is not ours
-	t.Cleanup(func() { l.serverID, l.app = strings.TrimPrefix(l.serverID, "own"), strings.TrimPrefix(l.app, "own") })
+	l.serverID, l.app = "mine"+l.serverID, "mine"+l.app // so that the base is not ours
+	t.Cleanup(func() { l.serverID, l.app = strings.TrimPrefix(l.serverID, "mine"), strings.TrimPrefix(l.app, "mine") })
 	gone, kept := l.pinOf(l.app, 7), l.pinOf(l.app, 8)
 	foreign := []string{
 		strings.Replace(l.pinOf(l.app, 7), l.serverID, "another", 1),

@@ -24,12 +24,8 @@ func parseReference(text string) (reference.Named, error) {
 }
 
 // pull has the engine get an image under its own name, with the credentials for its registry.
-func (b *Builder) pull(ctx context.Context, text string, log func(string)) error {
-	named, err := parseReference(text)
-	if err != nil {
-		return err
-	}
-	login, err := b.loginFor(ctx, named)
+func (b *Builder) pull(ctx context.Context, app string, named reference.Named, log func(string)) error {
+	login, err := b.loginFor(ctx, app, named)
 	if err != nil {
 		return err
 	}

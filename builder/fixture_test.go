@@ -21,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
@@ -99,9 +100,29 @@ func newLab(t testing.TB, limits Limits) *lab {
 			c, _ := l.commits.Load(sha)
 			return c.(Snapshot), nil
 		},
+		Policy: policyOf(t, store.PolicyRules{Images: []string{l.app + "/*"}, Sources: []string{"127.0.0.1"}}),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	})
 	return l
+}
+
+// policyOf is what the operator of a lab allows.
+func policyOf(t testing.TB, rules store.PolicyRules) store.Policy {
+	t.Helper()
+	policy, err := store.NewPolicy(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return policy
+}
+
+// removeName removes an image that the test named, and does not mind when it is gone.
+func (l *lab) removeName(t testing.TB, name string) {
+	t.Helper()
+	_, err := l.docker.ImageRemove(context.WithoutCancel(t.Context()), name, image.RemoveOptions{Force: true})
+	if err != nil && !errdefs.IsNotFound(err) {
+		t.Errorf("clean up: %v", err)
+	}
 }
 
 // newEngineLab is a lab on a real Docker engine.
@@ -250,7 +271,8 @@ func (l *lab) base(t testing.TB) string {
 	}
 	name := l.app + "/base:1"
 	source := image.ImportSource{SourceName: "-", Source: &archive}
-	changes := []string{"LABEL " + store.LabelData + "=" + l.serverID, "ENV PATH=/bin"}
+	changes := []string{"ENV PATH=/bin"}
+	t.Cleanup(func() { l.removeName(t, name) })
 	stream, err := l.docker.ImageImport(t.Context(), source, name, image.ImportOptions{Changes: changes})
 	if err != nil {
 		t.Fatal(err)

@@ -2,9 +2,9 @@ package builder
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -21,30 +21,41 @@ func (i *imageBuild) frontend(ctx context.Context, engine gateway.Client) (*gate
 	limited := i.limited(engine)
 	result, err := dockerfile.Build(ctx, limited)
 	if err == nil {
-		i.port, err = i.portOf(result)
+		err = i.finish(result)
 	}
 	i.fault = err
 	return result, err
 }
 
-func (i *imageBuild) portOf(result *gateway.Result) (int, error) {
-	var image struct {
-		Config struct{ ExposedPorts map[string]struct{} }
+// finish checks the image's config and reads from it where the image listens.
+func (i *imageBuild) finish(result *gateway.Result) error {
+	config, err := decodeConfig(result.Metadata[exptypes.ExporterImageConfigKey])
+	if err != nil {
+		return err
 	}
-	if err := json.Unmarshal(result.Metadata[exptypes.ExporterImageConfigKey], &image); err != nil {
-		return 0, fmt.Errorf("read image config: %w", err)
+	if err := i.checkOwnLabels(config.Config.Labels); err != nil {
+		return err
+	}
+	if err := i.setLabels(result); err != nil {
+		return err
 	}
 	if i.recipe.portless {
-		return i.recipe.port, nil
+		i.port = i.recipe.port
+		return nil
 	}
-	return choosePort(i.request.App, i.recipe.port, image.Config.ExposedPorts)
+	i.port, err = choosePort(i.request.App, i.recipe.port, config.Config.ExposedPorts)
+	return err
 }
 
-// guardedEngine is the engine's BuildKit as the frontend sees it.
+// guardedEngine is the engine's BuildKit as the frontend sees it: nothing reaches the engine that the app may not reach.
 type guardedEngine struct {
 	gateway.Client
+	build  *imageBuild
 	places *places
 	limits map[string]string // attributes that hold the build's steps
+
+	lock    sync.Mutex
+	decided map[string]error // about each image, by its normalized reference: a build asks for one several times
 }
 
 // BuildOpts adds the limits to what the frontend is told.
@@ -56,41 +67,36 @@ func (g *guardedEngine) BuildOpts() gateway.BuildOpts {
 	return options
 }
 
-// Solve refuses copies that this engine would carry out wrongly without a word: the frontend cannot know, because the
-// operation does not declare that it needs the capability.
+// Solve hands a checked definition to the engine.
 func (g *guardedEngine) Solve(ctx context.Context, request gateway.SolveRequest) (*gateway.Result, error) {
 	g.places.note(request.Definition)
-	capabilities := g.Client.BuildOpts().LLBCaps
-	for _, marshalled := range request.Definition.GetDef() {
-		var operation pb.Op
-		if err := operation.UnmarshalVT(marshalled); err != nil {
-			return nil, fmt.Errorf("read build step: %w", err)
-		}
-		for _, action := range operation.GetFile().GetActions() {
-			used := action.GetCopy()
-			patterns := len(used.GetIncludePatterns()) > 0 || len(used.GetExcludePatterns()) > 0
-			if patterns && capabilities.Supports(pb.CapFileCopyIncludeExcludePatterns) != nil {
-				return nil, g.tooOld(marshalled, "COPY --parents and COPY --exclude")
-			}
-			if used.GetModeStr() != "" && capabilities.Supports(pb.CapFileCopyModeStringFormat) != nil {
-				return nil, g.tooOld(marshalled, "COPY --chmod with letters")
-			}
+	if request.Frontend != "" {
+		return nil, store.Problemf(store.CodeFailed, "a build cannot use the frontend %s", request.Frontend)
+	}
+	definitions := []*pb.Definition{request.Definition}
+	for _, input := range request.FrontendInputs {
+		definitions = append(definitions, input)
+	}
+	for _, definition := range definitions {
+		if err := g.checkDefinition(ctx, definition); err != nil {
+			return nil, err
 		}
 	}
 	return g.Client.Solve(ctx, request)
 }
 
-func (g *guardedEngine) tooOld(step []byte, feature string) error {
-	g.places.fail(digest.FromBytes(step))
-	return store.Problemf(store.CodeFailed, "this Docker engine is too old for %s: it would copy wrongly", feature).
-		WithHint("write it without, or install Docker Engine 23 or newer: https://docs.docker.com/engine/install/")
-}
-
 // ResolveImageConfig names the base image where the engine names only the registry that it could not ask.
 func (g *guardedEngine) ResolveImageConfig(ctx context.Context, ref string, options sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+	if err := g.checkImage(ctx, ref); err != nil {
+		g.places.failAt(g.build.lineOf(strings.TrimSuffix(missingImage{ref: ref}.name(), ":latest")))
+		return "", "", nil, err
+	}
 	resolved, id, config, err := g.Client.ResolveImageConfig(ctx, ref, options)
 	if err != nil && ctx.Err() == nil {
 		err = missingImage{ref, err}
+	}
+	if err == nil {
+		err = g.checkConfig(ref, config)
 	}
 	return resolved, id, config, err
 }

@@ -29,12 +29,13 @@ const defaultDockerfile = "Dockerfile"
 // imageBuild is one build of a Dockerfile.
 type imageBuild struct {
 	*Builder
-	request    store.BuildRequest
-	recipe     recipe
-	context    *buildContext
-	dockerfile string // relative to the context
-	secrets    map[string][]byte
-	log        *lineLog
+	request        store.BuildRequest
+	recipe         recipe
+	context        *buildContext
+	dockerfile     string // relative to the context
+	definitionText []byte // of the Dockerfile
+	secrets        map[string][]byte
+	log            *lineLog
 
 	port   int
 	places places
@@ -94,6 +95,7 @@ func (i *imageBuild) prepare(snapshot Snapshot, log func(string)) error {
 	if i.secrets, err = secretsOf(i.request, i.recipe.secrets); err != nil {
 		return err
 	}
+	i.definitionText = definition
 	i.log = newLineLog(log, i.secrets)
 	if syntax, _, _, found := parser.DetectSyntax(definition); found {
 		i.log.say("# syntax=%s is ignored: the Dockerfile is read by shipgate itself", syntax)
@@ -199,7 +201,7 @@ func (b *Builder) connect(ctx context.Context) (*buildkit.Client, error) {
 func (i *imageBuild) options() buildkit.SolveOpt {
 	return buildkit.SolveOpt{
 		Exports:       []buildkit.ExportEntry{i.recipe.export()},
-		LocalMounts:   map[string]fsutil.FS{"context": i.context, "dockerfile": i.definition()},
+		LocalMounts:   map[string]fsutil.FS{contextMount: i.context, dockerfileMount: i.definition()},
 		SharedKey:     strings.Join([]string{i.serverID, i.request.App, i.recipe.context}, ":"),
 		FrontendAttrs: i.attributes(),
 		Session:       append([]session.Attachable{secretsprovider.FromMap(i.secrets)}, i.logins()...),
@@ -211,21 +213,19 @@ func (i *imageBuild) logins() []session.Attachable {
 	if i.recipe.session != nil || i.login == nil {
 		return i.recipe.session
 	}
-	return []session.Attachable{&registryLogins{login: i.login}}
+	return []session.Attachable{&registryLogins{app: i.request.App, login: i.login}}
 }
 
 func (i *imageBuild) attributes() map[string]string {
 	attributes := map[string]string{
-		"filename":                       i.dockerfile,
-		"target":                         i.recipe.target,
-		"cmdline":                        "shipgate", // keeps the frontend from pulling another one that a # syntax= line names
-		"label:" + store.LabelApp:        i.request.App,
-		"label:" + store.LabelDeployment: strconv.FormatInt(i.request.Deployment, 10),
-		"label:" + store.LabelData:       i.serverID,
+		"filename": i.dockerfile,
+		"target":   i.recipe.target,
+		"cmdline":  "shipgate", // keeps the frontend from pulling another one that a # syntax= line names
 	}
 	for name, value := range withMarker(i.recipe.args, i.marker) {
 		attributes["build-arg:"+name] = value
 	}
+	attributes["build-arg:BUILDKIT_CACHE_MOUNT_NS"] = i.cacheNamespace(i.request.App) // after all that the user can set
 	return attributes
 }
 

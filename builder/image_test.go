@@ -16,7 +16,7 @@ func TestBuildScratchImage(t *testing.T) {
 		"Dockerfile": "FROM scratch\nCOPY hello.txt /hello.txt\nEXPOSE 8080\n",
 		"hello.txt":  "hello",
 	}, &store.DockerfileConfig{})
-	if artefact.Port != 8080 || artefact.ImageTag != "shipgate/"+l.app+":1" {
+	if artefact.Port != 8080 || artefact.ImageTag != l.repository(l.app)+":1" {
 		t.Errorf("artefact is %+v", artefact)
 	}
 	if got := l.read(t, artefact.Image, "hello.txt"); got != "hello" {

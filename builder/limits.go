@@ -57,7 +57,7 @@ func (b *Builder) lookAtHost(ctx context.Context) host {
 
 // limited gives the engine with the limits that it holds a build to itself, if it can.
 func (i *imageBuild) limited(engine gateway.Client) gateway.Client {
-	guarded := &guardedEngine{Client: engine, places: &i.places}
+	guarded := &guardedEngine{Client: engine, build: i, places: &i.places, decided: map[string]error{}}
 	capabilities := engine.BuildOpts().LLBCaps
 	if capabilities.Supports(pb.CapExecMetaLinuxResources) == nil {
 		guarded.limits = map[string]string{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 
@@ -71,11 +72,31 @@ func (p *places) follow(status *buildkit.SolveStatus) {
 	}
 }
 
-// fail says which step is to blame.
-func (p *places) fail(step digest.Digest) {
+// fail records which step is to blame. A source has no line of its own: it gets that of the first step which uses it.
+func (p *places) fail(definition *pb.Definition, step digest.Digest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failed = p.steps[step.String()]
+	for _, marshalled := range definition.GetDef() {
+		if p.failed.line != 0 {
+			return
+		}
+		var user pb.Op
+		if err := user.UnmarshalVT(marshalled); err != nil {
+			return
+		}
+		uses := func(input *pb.Input) bool { return input.GetDigest() == step.String() }
+		if slices.ContainsFunc(user.GetInputs(), uses) {
+			p.failed = p.steps[digest.FromBytes(marshalled).String()]
+		}
+	}
+}
+
+// failAt records the line to blame where no step is known.
+func (p *places) failAt(line place) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed = line
 }
 
 func placeOf(info *pb.SourceInfo, ranges []*pb.Range) place {
@@ -99,7 +120,8 @@ func (i *imageBuild) place(err error) place {
 		found = placeOf(sources[0].Info, sources[0].Ranges)
 	case errors.As(err, &located) && len(located.Locations) > 0 && len(located.Locations[0]) > 0:
 		found = place{file: i.dockerfile, line: located.Locations[0][0].Start.Line}
-	default:
+	}
+	if found.line == 0 {
 		i.places.mu.Lock()
 		found = i.places.failed
 		i.places.mu.Unlock()

@@ -23,6 +23,7 @@ type recipe struct {
 	context    string // directory of the commit
 	dockerfile string // relative to the context; default Dockerfile
 	text       string // a Dockerfile of ours, in place of one of the commit
+	base       string // the image that the text starts from, where it was checked before
 	whole      bool   // .dockerignore has no say: what a Dockerfile of the commit leaves out is not what ours does
 	target     string
 	args       map[string]string
@@ -38,17 +39,17 @@ type recipe struct {
 }
 
 // tagOf names the image of a deployment. A part tells the images of one deployment apart.
-func tagOf(request store.BuildRequest, part string) string {
+func (b *Builder) tagOf(request store.BuildRequest, part string) string {
 	if part != "" {
 		part = "/" + part
 	}
-	return fmt.Sprintf("shipgate/%s%s:%d", request.App, part, request.Deployment)
+	return fmt.Sprintf("%s%s:%d", b.repository(request.App), part, request.Deployment)
 }
 
-func recipeOf(request store.BuildRequest, config *store.DockerfileConfig) recipe {
+func (b *Builder) recipeOf(request store.BuildRequest, config *store.DockerfileConfig) recipe {
 	return recipe{
 		context: config.Context, dockerfile: config.Dockerfile, target: config.Target, args: config.BuildArgs,
-		secrets: config.BuildSecrets, port: config.Port, tag: tagOf(request, ""),
+		secrets: config.BuildSecrets, port: config.Port, tag: b.tagOf(request, ""),
 	}
 }
 

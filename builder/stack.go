@@ -13,8 +13,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/errdefs"
-
 	"github.com/shipgate/shipgate/store"
 )
 
@@ -168,7 +166,7 @@ func (b *Builder) stackImages(ctx context.Context, request store.BuildRequest, p
 			continue
 		}
 		log("build " + service.Name)
-		artefact, err := b.build(ctx, request, serviceRecipe(request, plan, service), snapshot, log)
+		artefact, err := b.build(ctx, request, b.serviceRecipe(request, plan, service), snapshot, log)
 		if err != nil {
 			return built, err
 		}
@@ -187,7 +185,7 @@ func (b *Builder) stackImages(ctx context.Context, request store.BuildRequest, p
 		image, found := byName[service.Image]
 		if !found {
 			var err error
-			if image, err = b.serviceImage(ctx, service, log); err != nil {
+			if image, err = b.serviceImage(ctx, request.App, service, log); err != nil {
 				return built, err
 			}
 		}
@@ -208,10 +206,10 @@ func (b *Builder) stackImages(ctx context.Context, request store.BuildRequest, p
 	return built, err
 }
 
-func serviceRecipe(request store.BuildRequest, plan store.StackPlan, service store.StackService) recipe {
+func (b *Builder) serviceRecipe(request store.BuildRequest, plan store.StackPlan, service store.StackService) recipe {
 	r := recipe{
 		context: service.Build.Context, dockerfile: service.Build.Dockerfile, text: service.Build.Text,
-		target: service.Build.Target, args: service.Build.Args, tag: tagOf(request, strings.ToLower(service.Name)),
+		target: service.Build.Target, args: service.Build.Args, tag: b.tagOf(request, strings.ToLower(service.Name)),
 		portless: true,
 	}
 	if service.Name == plan.Routed {
@@ -221,29 +219,45 @@ func serviceRecipe(request store.BuildRequest, plan store.StackPlan, service sto
 }
 
 // serviceImage gives the id of an image, which is got when the engine does not have it, as Compose does.
-func (b *Builder) serviceImage(ctx context.Context, service store.StackService, log func(string)) (string, error) {
+func (b *Builder) serviceImage(ctx context.Context, app string, service store.StackService, log func(string)) (string, error) {
 	if service.Image == "" {
 		return "", store.Problemf(store.CodeFailed, "service %s has neither an image nor a build", service.Name).
 			WithHint("write image: or build: in its part of the compose file")
 	}
-	if _, err := parseReference(service.Image); err != nil {
+	named, err := parseReference(service.Image)
+	if err != nil {
 		return "", err
 	}
-	inspected, err := b.docker.ImageInspect(ctx, service.Image)
-	if err == nil && !service.Pull {
-		return inspected.ID, nil
+	local, err := b.checkImage(ctx, app, named)
+	if err != nil {
+		return "", inService(service.Name, err)
 	}
-	if err != nil && !errdefs.IsNotFound(err) {
-		return "", b.engineProblem("look for image "+service.Image, err)
+	if local != nil && !service.Pull {
+		return local.ID, nil
 	}
 	log("get " + service.Image + " for " + service.Name)
-	if err := b.pull(ctx, service.Image, log); err != nil {
+	if err := b.pull(ctx, app, named, log); err != nil {
 		return "", err
 	}
-	if inspected, err = b.docker.ImageInspect(ctx, service.Image); err != nil {
-		return "", b.engineProblem("look for image "+service.Image, err)
+	if local, err = b.checkImage(ctx, app, named); err != nil {
+		return "", inService(service.Name, err)
 	}
-	return inspected.ID, nil
+	if local == nil {
+		return "", store.Problemf(store.CodeErrored, "image %s of service %s was removed while it was got", service.Image, service.Name).
+			WithHint("shipgate deploy %s", app)
+	}
+	return local.ID, nil
+}
+
+// inService says which service a problem with an image is about.
+func inService(service string, err error) error {
+	problem, ok := store.AsProblem(err)
+	if !ok {
+		return err
+	}
+	found := *problem
+	found.Message = "service " + service + ": " + problem.Message
+	return &found
 }
 
 // installStack makes the folder durable and puts it in its place, whole.

@@ -94,7 +94,7 @@ func TestStaticBuildCache(t *testing.T) {
 	l := newEngineLab(t)
 	base := l.base(t)
 	config := &store.StaticConfig{Build: &store.StaticBuild{
-		Image: base, Output: "out", Cache: []string{"/var/kept/"},
+		Image: base, Output: "out", Cache: []string{"/var/kept"},
 		Command: `mkdir -p out; cat /var/kept/seen > out/index.html; echo "$0 seen" >> /var/kept/seen; cat stamp >> /var/kept/seen; true`,
 	}}
 	builds := func(stamp string) string {

@@ -26,7 +26,7 @@ var (
 
 // runStaticBuild runs the app's build command over the commit and puts its result into the output. No image is made.
 func (b *Builder) runStaticBuild(ctx context.Context, request store.BuildRequest, config *store.StaticBuild, snapshot Snapshot, output *output, log func(string)) error {
-	text, err := b.staticDockerfile(request.App, config)
+	text, err := staticDockerfile(config)
 	if err != nil {
 		return err
 	}
@@ -42,8 +42,8 @@ func (b *Builder) runStaticBuild(ctx context.Context, request store.BuildRequest
 	return err
 }
 
-// staticDockerfile runs the command over the whole commit. The caches are the app's own: no app reads what another left.
-func (b *Builder) staticDockerfile(app string, config *store.StaticBuild) (string, error) {
+// staticDockerfile runs the command over the whole commit.
+func staticDockerfile(config *store.StaticBuild) (string, error) {
 	output := path.Clean(config.Output)
 	if strings.ContainsAny(output, "*?[]$\\") {
 		return "", store.Problemf(store.CodeFailed, "build.output %s is a pattern, and not the name of a directory", output).
@@ -59,7 +59,10 @@ func (b *Builder) staticDockerfile(app string, config *store.StaticBuild) (strin
 			return "", store.Problemf(store.CodeFailed, "build.cache %s has characters that a cache's path cannot have", directory).
 				WithHint("use letters, digits and / . _ @ + ~ -")
 		}
-		fmt.Fprintf(&mounts, "--mount=type=cache,id=%s,target=%s ", path.Join("shipgate", b.serverID, app, directory), path.Clean(directory))
+		if path.Clean(directory) != directory || directory == ".." || strings.HasPrefix(directory, "../") {
+			return "", store.Problemf(store.CodeFailed, "build.cache %s is not a plain path", directory).WithHint("write %s", path.Clean("/"+directory))
+		}
+		fmt.Fprintf(&mounts, "--mount=type=cache,target=%s ", directory) // its id is set for the app, as for every build
 	}
 	return fmt.Sprintf(`FROM %s AS build
 USER 0:0

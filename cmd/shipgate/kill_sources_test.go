@@ -105,7 +105,7 @@ func newSourceKilling(t *testing.T, bin string) *sourceKilling {
 	if err := k.server.start(); err != nil {
 		t.Fatal(err)
 	}
-	label := "LABEL dev.shipgate.data=" + serverID(k.server.dir)
+	label := "LABEL shipgate-test=" + serverID(k.server.dir)
 	if err := importBusybox("shipgate-test-kill:1", label); err != nil {
 		t.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func (s *scriptServer) serve(ts *testscript.TestScript, args []string) {
 
 // start starts the server and returns when it can take a push. A second one takes the first one's addresses.
 func (s *scriptServer) start(args ...string) error {
-	args = append([]string{"serve", "--data", s.dir, "--listen", s.api, "--public-addr", s.public}, args...)
+	args = append([]string{"serve", "--data", s.dir, "--listen", s.api, "--public-addr", s.public, "--allow-source", "127.0.0.1", "--allow-image", "shipgate-test-*"}, args...)
 	s.command = exec.Command(filepath.Join(s.bin, "shipgate"), args...)
 	s.command.Env = append(os.Environ(), composePlugin()...)
 	stderr, err := s.command.StderrPipe()
@@ -418,6 +418,7 @@ func removeLabelled(id string) {
 	for _, script := range []string{
 		`docker ps -aq --filter "label=dev.shipgate.data=$1" | xargs -r docker rm -f`,
 		`docker image ls -q --filter "label=dev.shipgate.data=$1" | sort -u | xargs -r docker image rm -f`,
+		`docker image ls -q --filter "label=shipgate-test=$1" | sort -u | xargs -r docker image rm -f`,
 		`docker volume ls -q --filter "label=dev.shipgate.data=$1" | xargs -r docker volume rm`,
 		`docker network ls -q --filter "label=dev.shipgate.data=$1" | xargs -r docker network rm`,
 	} {

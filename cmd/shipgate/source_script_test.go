@@ -130,10 +130,10 @@ func must[T any](value T, err error) T {
 	return value
 }
 
-// importBase makes a base image that scripts can build on: base busybox NAME, or base deno NAME. It carries the server's
-// label, so that it goes with what the script made.
+// importBase makes a base image that scripts can build on: base busybox NAME, or base deno NAME. It carries a
+// label of the server, so that it goes with what the script made.
 func importBase(ts *testscript.TestScript, _ bool, args []string) {
-	label := "LABEL dev.shipgate.data=" + serverID(serverOf(ts).dir)
+	label := "LABEL shipgate-test=" + serverID(serverOf(ts).dir)
 	switch args[0] {
 	case "busybox":
 		ts.Check(importBusybox(args[1], label))

@@ -61,7 +61,10 @@ func (s *services) wireEngine(sites, stacks string) {
 	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: id, Logger: s.logger})
 	s.stacks = compose.New(compose.Options{ServerID: id, Network: s.engine.Network, Containers: s.engine.List, DropDoubles: s.engine.DropDoubles, Logger: s.logger})
 	s.builder = builder.New(builder.Options{
-		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, Login: s.store.RegistryLogin, StackPlan: s.planStack, Logger: s.logger,
+		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, StackPlan: s.planStack, Logger: s.logger, Policy: s.policy,
+		Login: func(ctx context.Context, _, host string) (string, string, bool, error) {
+			return s.store.RegistryLogin(ctx, host)
+		},
 		Snapshots: func(ctx context.Context, app, sha string) (builder.Snapshot, error) {
 			return s.git.Snapshot(ctx, app, sha)
 		},

@@ -32,17 +32,25 @@ func (f files) Open(name string) (io.ReadCloser, error) {
 // What the builder leaves is what the plugin brings up.
 func TestBuiltStackComesUp(t *testing.T) {
 	l := newLab(t)
+	base := l.app() + "-base:1"
+	if err := l.docker.ImageTag(t.Context(), l.image, base); err != nil {
+		t.Fatal(err)
+	}
+	policy, err := store.NewPolicy(store.PolicyRules{Images: []string{base}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	commit := files{"compose.yaml": `
 services:
   web:
     build: {context: ., args: {VERSION: "${VERSION}"}}
   db:
-    image: ` + l.image + `
+    image: ` + base + `
     environment: {PORT: "5432"}
 `, "Dockerfile": "FROM scratch\nARG VERSION\nCOPY testapp /\nENV PORT=8080 APP_VERSION=$VERSION\nEXPOSE 8080\nENTRYPOINT [\"/testapp\"]\n",
 		"testapp": string(enginetest.TestApp(t))}
 	b := builder.New(builder.Options{
-		Docker: l.docker, ServerID: l.server, SitesDir: t.TempDir(), StacksDir: l.dir, StackPlan: Plan,
+		Docker: l.docker, Policy: policy, ServerID: l.server, SitesDir: t.TempDir(), StacksDir: l.dir, StackPlan: Plan,
 		Snapshots: func(context.Context, string, string) (builder.Snapshot, error) { return commit, nil },
 	})
 	t.Cleanup(func() {

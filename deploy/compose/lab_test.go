@@ -134,7 +134,7 @@ func (l *lab) cleanUp(t *testing.T) {
 // makeImage imports the testapp.
 func (l *lab) makeImage(t *testing.T) string {
 	t.Helper()
-	changes := []string{`ENTRYPOINT ["/testapp"]`, "LABEL " + store.LabelData + "=" + l.server}
+	changes := []string{`ENTRYPOINT ["/testapp"]`, "LABEL shipgate-test=" + l.server}
 	source := image.ImportSource{SourceName: "-", Source: bytes.NewReader(enginetest.RootFS(t))}
 	stream, err := l.docker.ImageImport(t.Context(), source, "", image.ImportOptions{Changes: changes})
 	if err != nil {

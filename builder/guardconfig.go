@@ -1,0 +1,113 @@
+package builder
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/distribution/reference"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	gateway "github.com/moby/buildkit/frontend/gateway/client"
+
+	"github.com/shipgate/shipgate/store"
+)
+
+// imageConfig is the part of an image's config that we read.
+type imageConfig struct {
+	Config struct {
+		ExposedPorts map[string]struct{}
+		Labels       map[string]string
+		Env          []string
+		OnBuild      []string
+	}
+}
+
+func decodeConfig(text []byte) (imageConfig, error) {
+	var config imageConfig
+	if err := json.Unmarshal(text, &config); err != nil {
+		return imageConfig{}, fmt.Errorf("read image config: %w", err)
+	}
+	return config, nil
+}
+
+// checkConfig looks at what an image brings with it, as its registry tells.
+func (g *guardedEngine) checkConfig(ref string, text []byte) error {
+	named, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return fmt.Errorf("read reference: %w", err)
+	}
+	config, err := decodeConfig(text)
+	if err != nil {
+		return err
+	}
+	_, err = g.build.checkLabels(g.build.request.App, named, config.Config.Labels)
+	return err
+}
+
+// checkOwnLabels refuses reserved labels that the Dockerfile sets, or that a trigger of a base image does. Those of an earlier image of
+// the app may be inherited: ours are written over them.
+func (i *imageBuild) checkOwnLabels(labels map[string]string) error {
+	own := labels[store.LabelApp] == i.request.App && labels[store.LabelData] == i.serverID
+	inherited := []string{store.LabelApp, store.LabelData, store.LabelDeployment}
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if !isReserved(name) || own && slices.Contains(inherited, name) {
+			continue
+		}
+		return store.Problemf(store.CodeFailed, "%slabel %s is reserved", i.lineOf(name), name).
+			WithHint("remove the label, or choose a name that does not begin with dev.shipgate. or com.docker.compose.")
+	}
+	return nil
+}
+
+// lineOf finds the first line of the Dockerfile that has a text.
+func (i *imageBuild) lineOf(text string) place {
+	if i.recipe.text != "" {
+		return place{} // it is one that the user has never seen
+	}
+	for number, line := range bytes.Split(i.definitionText, []byte("\n")) {
+		if bytes.Contains(line, []byte(text)) {
+			return place{file: i.dockerfile, line: number + 1}
+		}
+	}
+	return place{}
+}
+
+// setLabels writes our labels into the image's config and leaves the rest of it as it is.
+func (i *imageBuild) setLabels(result *gateway.Result) error {
+	var whole, config map[string]json.RawMessage
+	labels := map[string]string{}
+	err := json.Unmarshal(result.Metadata[exptypes.ExporterImageConfigKey], &whole)
+	if err == nil && whole["config"] != nil {
+		err = json.Unmarshal(whole["config"], &config)
+	}
+	if err == nil && config["Labels"] != nil {
+		err = json.Unmarshal(config["Labels"], &labels)
+	}
+	if err != nil {
+		return fmt.Errorf("read image config: %w", err)
+	}
+	if config == nil {
+		config = map[string]json.RawMessage{}
+	}
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	labels[store.LabelApp] = i.request.App
+	labels[store.LabelData] = i.serverID
+	labels[store.LabelDeployment] = strconv.FormatInt(i.request.Deployment, 10)
+	if config["Labels"], err = json.Marshal(labels); err != nil {
+		return fmt.Errorf("write labels: %w", err)
+	}
+	if whole["config"], err = json.Marshal(config); err != nil {
+		return fmt.Errorf("write labels: %w", err)
+	}
+	text, err := json.Marshal(whole)
+	if err != nil {
+		return fmt.Errorf("write labels: %w", err)
+	}
+	result.Metadata[exptypes.ExporterImageConfigKey] = text
+	return nil
+}
