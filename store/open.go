@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -35,32 +36,55 @@ type Store struct {
 	watchers watchers
 }
 
-// Open opens DIR/shipgate.db and DIR/secret.key, making what is missing, and keeps every other server out of DIR.
-// It refuses a database that a newer version has written.
-func Open(ctx context.Context, dir string) (*Store, error) {
+// Anew says which lost parts of a data directory Open may make anew. Without it they are made only in a new directory.
+type Anew struct {
+	Database bool // the old one, if any, is kept as shipgate.db.old-TIME
+	Key      bool // the old one, if any, is kept as secret.key.old-TIME; values that it sealed have to be set again
+}
+
+// Open opens the database and the key of a data directory, and keeps every other server out of it. It makes them only in a
+// new directory. A missing, empty, damaged or newer database and a missing or foreign key are refused with a Problem that says
+// what to restore.
+func Open(ctx context.Context, dir string) (*Store, error) { return OpenAnew(ctx, dir, Anew{}) }
+
+// OpenAnew is Open for an operator who gives up what is lost.
+func OpenAnew(ctx context.Context, dir string, anew Anew) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
+	}
+	if err := secureDirectory(dir); err != nil {
+		return nil, err
 	}
 	lock, err := lockDirectory(dir)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{dir: dir, lock: lock}
-	if err := s.open(ctx); err != nil {
+	if err := s.open(ctx, anew); err != nil {
+		if _, known := AsProblem(err); !known && errors.Is(err, fs.ErrPermission) {
+			err = Problemf(CodeErrored, "the data directory cannot be used: %w", err).WithHint("ls -l %s; its files have to belong to the user that runs the server", dir)
+		}
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
-func (s *Store) open(ctx context.Context) error {
-	var err error
-	if s.seal, s.signing, err = openKey(filepath.Join(s.dir, "secret.key")); err != nil {
+func (s *Store) open(ctx context.Context, anew Anew) error {
+	if anew.Database {
+		if err := putAside(s.databaseFiles()...); err != nil {
+			return fmt.Errorf("put old database aside: %w", err)
+		}
+	} else if err := checkDatabaseFile(s.dir); err != nil {
 		return err
 	}
-	if err := s.createDatabase(); err != nil {
+	err := s.createDatabase()
+	if err != nil {
 		return err
 	}
 	if s.write, err = s.connect("_txlock=immediate&_pragma=synchronous(FULL)", 1); err != nil {
+		return err
+	}
+	if err := checkDatabase(ctx, s.write, s.dir); err != nil {
 		return err
 	}
 	if err := migrate(ctx, s.write, s.dir, migrations); err != nil {
@@ -72,12 +96,31 @@ func (s *Store) open(ctx context.Context) error {
 	if s.read, err = s.connect("_pragma=query_only(1)", 4); err != nil {
 		return err
 	}
+	if err := s.openKey(ctx, anew.Key); err != nil {
+		return err
+	}
 	return s.loadServerID(ctx)
+}
+
+func (s *Store) databaseFiles() []string {
+	file := filepath.Join(s.dir, databaseName)
+	return []string{file, file + "-wal", file + "-shm"}
+}
+
+// putAside gives files another name. Missing ones are left out.
+func putAside(files ...string) error {
+	suffix := ".old-" + time.Now().UTC().Format("20060102T150405.000")
+	for _, file := range files {
+		if err := os.Rename(file, file+suffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // createDatabase makes the file before SQLite does, which would let others read it. Its companions take its mode.
 func (s *Store) createDatabase() error {
-	file, err := os.OpenFile(filepath.Join(s.dir, "shipgate.db"), os.O_CREATE|os.O_RDWR, 0o600)
+	file, err := os.OpenFile(filepath.Join(s.dir, databaseName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
@@ -86,7 +129,7 @@ func (s *Store) createDatabase() error {
 
 // connect opens a pool on the database file with the settings that every connection needs.
 func (s *Store) connect(extra string, connections int) (*sql.DB, error) {
-	name := "file:" + (&url.URL{Path: filepath.Join(s.dir, "shipgate.db")}).EscapedPath() +
+	name := "file:" + (&url.URL{Path: filepath.Join(s.dir, databaseName)}).EscapedPath() +
 		"?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&" + extra
 	db, err := sql.Open("sqlite", name)
 	if err != nil {

@@ -128,19 +128,6 @@ func TestWritersTakeTheirLockAtOnce(t *testing.T) {
 	}
 }
 
-func TestSecretKey(t *testing.T) {
-	for _, size := range []int{0, 31, 33} {
-		t.Run(fmt.Sprint(size), func(t *testing.T) {
-			dir := t.TempDir()
-			check(t, os.WriteFile(filepath.Join(dir, "secret.key"), make([]byte, size), 0o600))
-			_, err := Open(t.Context(), dir)
-			wantProblem(t, err, CodeErrored, "secret.key", "backup")
-			check(t, os.Remove(filepath.Join(dir, "secret.key")))
-			openStore(t, dir) // the refused attempt kept no lock
-		})
-	}
-}
-
 func TestNewerSchemaIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)

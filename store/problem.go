@@ -46,11 +46,14 @@ func (p *Problem) Error() string { return p.Message }
 // Unwrap gives the error the problem was made from, if any.
 func (p *Problem) Unwrap() error { return p.cause }
 
-// AsProblem finds the Problem inside err.
+// AsProblem returns the Problem inside err, or the one that explains an error of the disk or the database.
 func AsProblem(err error) (*Problem, bool) {
 	var problem *Problem
-	ok := errors.As(err, &problem)
-	return problem, ok
+	if errors.As(err, &problem) {
+		return problem, true
+	}
+	problem = diskProblem(err)
+	return problem, problem != nil
 }
 
 // CodeOf gives the code of the Problem inside err, and CodeErrored for any other error.

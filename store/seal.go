@@ -2,46 +2,16 @@ package store
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"unicode/utf8"
 )
-
-// openKey reads the 32 bytes that seal secrets with AES-256-GCM, making them on the first start, and derives those that sign.
-func openKey(file string) (seal cipher.AEAD, signing []byte, err error) {
-	key, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		key = make([]byte, 32)
-		rand.Read(key)
-		err = writeBytes(file, key)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("open secret key: %w", err)
-	}
-	if len(key) != 32 {
-		return nil, nil, Problemf(CodeErrored, "%s has %d bytes, not 32", file, len(key)).
-			WithHint("put back the key from your backup; without it the stored env cannot be read")
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, nil, fmt.Errorf("use secret key: %w", err)
-	}
-	seal, err = cipher.NewGCM(block)
-	mac := hmac.New(sha256.New, key)
-	mac.Write([]byte("signing"))
-	return seal, mac.Sum(nil), err
-}
 
 func writeBytes(file string, content []byte) error {
 	return writeFile(file, func(temp *os.File) error {

@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"maps"
-	"os"
 	"path/filepath"
 	"testing"
 )
@@ -62,8 +61,8 @@ func TestWrongKey(t *testing.T) {
 	check(t, s.SetEnv(t.Context(), "hello", map[string]string{"A": "1"}))
 	d := advanceTo(t, s, claimed(t, s, "hello"), StepBuilt)
 	check(t, s.Close())
-	check(t, os.WriteFile(filepath.Join(dir, "secret.key"), make([]byte, 32), 0o600))
-	s = openStore(t, dir)
+	s = must[*Store](t)(OpenAnew(t.Context(), dir, Anew{Key: true}))
+	t.Cleanup(func() { s.Close() })
 	_, err := s.Env(t.Context(), "hello")
 	wantProblem(t, err, CodeErrored, "secret.key", "backup")
 	_, err = s.OpenEnv(must[Release](t)(s.Release(t.Context(), d.Release)))

@@ -72,7 +72,7 @@ func readDataDir(dir string) (serverFile, string, error) {
 			return found, strings.TrimSpace(string(secret)), nil
 		}
 	}
-	if errors.Is(err, fs.ErrNotExist) {
+	if err != nil && !errors.Is(err, fs.ErrPermission) { // server.json may be cut off as well as missing
 		return serverFile{}, "", store.Problemf(store.CodeUnreachable, "no server has been started on %s", dir).
 			WithHint("shipgate serve --data %s", dir)
 	}

@@ -41,10 +41,7 @@ func (c *cli) surroundings() (*services, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find data directory: %w", err)
 	}
-	found, err := readServerFile(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read server.json: %w", err)
-	}
+	found, _ := readServerFile(dir) // without it nothing of the server's is found on the engine
 	s := &services{dir: dir, proxy: proxy.NewClient(dir), logger: logger(c.stderr, "text", nil)}
 	if s.docker, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
 		return nil, fmt.Errorf("set up Docker client: %w", err)
@@ -68,6 +65,7 @@ func (s *services) examine(ctx context.Context) web.Report {
 		finding("disk space is enough for a build", s.builder.Preflight(ctx)),
 		finding("data directory "+s.dir+" can be written", s.writeSomething()),
 	)
+	report.Findings = append(report.Findings, store.Examine(ctx, s.dir)...)
 	if s.store != nil {
 		report.ServerID = s.store.ServerID()
 		pool, err := s.engine.Pool(ctx)
@@ -126,5 +124,9 @@ func (s *services) writeSomething() error {
 	if err != nil {
 		return store.Problemf(store.CodeErrored, "write into data directory: %w", err).WithHint("ls -ld %s; df -h %s", dir, dir)
 	}
-	return errors.Join(file.Close(), os.Remove(file.Name()))
+	_, err = file.Write(make([]byte, 4096)) // an empty file can be made on a full disk
+	if err = errors.Join(err, file.Sync(), file.Close(), os.Remove(file.Name())); err != nil {
+		return fmt.Errorf("write into data directory: %w", err)
+	}
+	return nil
 }

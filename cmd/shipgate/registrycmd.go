@@ -88,16 +88,19 @@ func (c *cli) gcCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "gc", Short: "Remove what nothing needs any more; the last five releases of each app stay", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
-			server, err := c.client()
-			if err != nil {
-				return err
-			}
 			var collected struct {
 				Items   []store.Garbage `json:"items"`
 				Bytes   int64           `json:"bytes"`
 				Trouble string          `json:"trouble,omitempty"`
 			}
-			if err := server.call(command.Context(), http.MethodPost, "/api/v1/gc", map[string]bool{"dry_run": dry}, &collected); err != nil {
+			server, err := c.client()
+			if err == nil {
+				err = server.call(command.Context(), http.MethodPost, "/api/v1/gc", map[string]bool{"dry_run": dry}, &collected)
+			}
+			if store.CodeOf(err) == store.CodeUnreachable && c.dataDir != "" {
+				return c.collectWithoutServer(err)
+			}
+			if err != nil {
 				return err
 			}
 			err = c.print(collected, func(w io.Writer) { describeGarbage(w, collected.Items, collected.Bytes, dry) })

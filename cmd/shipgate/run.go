@@ -125,21 +125,14 @@ func (c *cli) report(err error) int {
 	}
 	problem, known := store.AsProblem(err)
 	if !known {
-		problem = problemOfUnknown(err)
+		// What is wrong with the arguments is a Problem already: see explainArguments and SetFlagErrorFunc.
+		problem = store.Problemf(store.CodeErrored, "%s", strings.TrimSpace(err.Error())).WithHint("shipgate doctor")
 	}
 	fmt.Fprintf(c.stderr, "error: %s\n", problem.Message)
 	if problem.Hint != "" {
 		fmt.Fprintf(c.stderr, "hint:  %s\n", problem.Hint)
 	}
 	return exitOfCode(problem.Code)
-}
-
-// problemOfUnknown tells our own errors from those that cobra finds in the arguments, which have no type of their own.
-func problemOfUnknown(err error) *store.Problem {
-	if errors.Unwrap(err) != nil {
-		return store.Problemf(store.CodeErrored, "%w", err)
-	}
-	return store.Problemf(store.CodeUsage, "%s", strings.TrimSpace(err.Error())).WithHint("shipgate --help")
 }
 
 func exitOfVerdict(verdict store.Verdict) int {

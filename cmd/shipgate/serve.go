@@ -50,6 +50,7 @@ type serveFlags struct {
 	issuers                        []string
 	issuerKeys                     string
 	policy                         store.PolicyRules
+	anew                           store.Anew
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -68,6 +69,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	command.Flags().StringVar(&flags.issuerKeys, "oidc-jwks", "", "file with the issuers' keys, where they cannot be asked")
 	command.Flags().StringVar(&flags.logFormat, "log-format", "text", "text or json")
 	addPolicyFlags(command.Flags(), &flags.policy)
+	addAnewFlags(command.Flags(), &flags.anew)
 	return command
 }
 

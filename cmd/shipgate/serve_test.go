@@ -79,8 +79,8 @@ func (s *server) end(signal syscall.Signal) (int, string) {
 // The server says once that it is ready, tells the service manager, serves without a Docker engine, ends in peace, and
 // leaves the proxy to the next one.
 func TestServe(t *testing.T) {
-	dir := t.TempDir()
-	socket := filepath.Join(dir, "notify")
+	dir := filepath.Join(t.TempDir(), "data")
+	socket := filepath.Join(filepath.Dir(dir), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)

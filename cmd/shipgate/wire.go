@@ -23,7 +23,7 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 	if s.policy, err = store.NewPolicy(flags.policy); err != nil {
 		return err
 	}
-	if s.store, err = store.Open(ctx, s.dir); err != nil {
+	if err := s.openData(ctx, flags); err != nil {
 		return err
 	}
 	if err := s.auditPolicy(ctx); err != nil {
