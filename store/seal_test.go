@@ -3,7 +3,6 @@ package store
 import (
 	"bytes"
 	"maps"
-	"path/filepath"
 	"testing"
 )
 

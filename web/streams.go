@@ -174,7 +174,10 @@ func (s *server) followLogs(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.containerLog(c, live.Container, tail, mask)
+	if c.QueryParam("raw") == "true" {
+		return s.containerLog(c, live.Container, tail, mask)
+	}
+	return s.containerLog(c, live.Container, tail, func(line string) string { return mask(store.PlainLine(line)) })
 }
 
 // maskOf hides what a container may say of its env, and of the env that its app has by now, beside the secrets of the

@@ -2,35 +2,13 @@ package web
 
 import (
 	"fmt"
-	"regexp"
-	"strings"
 	"time"
-	"unicode"
 
 	"github.com/shipgate/shipgate/store"
 )
 
-// terminal are the escape sequences of ECMA-48 with which build tools colour and move: control sequences, strings and the
-// short ones.
-var terminal = regexp.MustCompile("\x1b(?:\\[[0-?]*[ -/]*[@-~]|[\\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[ -/]*[0-~])")
-
 // clean gives a line as it is read on a page: without what is meant for a terminal, and without the secrets of the server.
-func (s *server) clean(text string) string {
-	text = strings.TrimRight(terminal.ReplaceAllString(text, ""), "\r")
-	text = text[strings.LastIndexByte(text, '\r')+1:] // a terminal would show what was written last
-	text = strings.Map(func(r rune) rune {
-		if (unicode.IsControl(r) && r != '\t') || isDirectional(r) {
-			return -1
-		}
-		return r
-	}, text)
-	return s.Store.Masked(text)
-}
-
-// isDirectional finds the characters that make a text read otherwise than it is (Unicode UAX #9, 2).
-func isDirectional(r rune) bool {
-	return r >= '\u202a' && r <= '\u202e' || r >= '\u2066' && r <= '\u2069'
-}
+func (s *server) clean(text string) string { return s.Store.Masked(store.PlainLine(text)) }
 
 // took says how long something was, as the push does.
 func took(d time.Duration) string {

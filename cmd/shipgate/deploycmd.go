@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -126,7 +128,9 @@ func (c *cli) showLine(event store.Event) {
 // spoken leaves out what the other lines say already.
 func spoken(event store.Event) bool { return event.Kind != "step" && event.Kind != "queued" }
 
-func pushLine(event store.Event) string { return fmt.Sprintf("%-7s %s", event.Kind, event.Text) }
+func pushLine(event store.Event) string {
+	return fmt.Sprintf("%-7s %s", event.Kind, store.PlainLine(event.Text))
+}
 
 func (c *cli) deploymentsCommand() *cobra.Command {
 	limit := 20
@@ -235,7 +239,7 @@ func (c *cli) cancelCommand() *cobra.Command {
 }
 
 func (c *cli) logsCommand() *cobra.Command {
-	var follow bool
+	var follow, raw bool
 	var deployment int64
 	tail := 100
 	command := &cobra.Command{
@@ -249,7 +253,7 @@ func (c *cli) logsCommand() *cobra.Command {
 				_, err := server.follow(command.Context(), deployment, c.showLine)
 				return err
 			}
-			query := url.Values{"tail": {strconv.Itoa(tail)}, "follow": {strconv.FormatBool(follow)}}
+			query := url.Values{"tail": {strconv.Itoa(tail)}, "follow": {strconv.FormatBool(follow)}, "raw": {strconv.FormatBool(raw)}}
 			if deployment != 0 {
 				query.Set("deployment", strconv.FormatInt(deployment, 10))
 			}
@@ -258,7 +262,7 @@ func (c *cli) logsCommand() *cobra.Command {
 				return err
 			}
 			defer response.Body.Close()
-			if _, err := io.Copy(c.stdout, response.Body); err != nil && command.Context().Err() == nil {
+			if err := copyLog(c.stdout, response.Body, raw); err != nil && command.Context().Err() == nil {
 				return server.unreachable(err)
 			}
 			return nil
@@ -266,6 +270,28 @@ func (c *cli) logsCommand() *cobra.Command {
 	}
 	command.Flags().BoolVarP(&follow, "follow", "f", false, "go on as lines come")
 	command.Flags().IntVar(&tail, "tail", tail, "how many lines to begin with")
+	command.Flags().BoolVar(&raw, "raw", false, "byte for byte, also what commands a terminal")
 	command.Flags().Int64Var(&deployment, "deployment", 0, "the whole log of this deployment instead")
 	return command
+}
+
+// copyLog hands a log on, without what commands a terminal unless it is wanted raw.
+func copyLog(to io.Writer, from io.Reader, raw bool) error {
+	if raw {
+		_, err := io.Copy(to, from)
+		return err
+	}
+	lines := bufio.NewReader(from)
+	for {
+		line, err := lines.ReadString('\n')
+		if line != "" {
+			fmt.Fprintln(to, store.PlainLine(strings.TrimSuffix(line, "\n")))
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
