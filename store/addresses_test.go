@@ -86,7 +86,7 @@ func TestPlacingAContainer(t *testing.T) {
 	all := lanes(t, s, 3)
 	stale := all[0]
 	first := must[Deployment](t)(s.PlaceContainer(t.Context(), stale, pool, 8080))
-	if first.Container != "app0-"+itoa(first.ID) || first.Address == "" {
+	if first.Container != ContainerName(s.ServerID(), "app0", first.ID) || first.Address == "" {
 		t.Errorf("placed as %q at %q", first.Container, first.Address)
 	}
 	if stored := must[Deployment](t)(s.Deployment(t.Context(), first.ID)); stored.Container != first.Container || stored.Address != first.Address {

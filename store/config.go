@@ -186,6 +186,9 @@ func (c *SharedConfig) validateShared() error {
 		}
 	}
 	for i, volume := range c.Volumes {
+		if strings.Contains(volume.Path, ":") {
+			return fmt.Errorf("volume %s at %q: a path has no colon; write the volume as \"%s:/PATH\" or \"%s:/PATH:ro\"", volume.Name, volume.Path, volume.Name, volume.Name)
+		}
 		if !volumeName.MatchString(volume.Name) || !path.IsAbs(volume.Path) || path.Clean(volume.Path) == "/" {
 			return fmt.Errorf("volume %q at %q: a volume has a plain name and an absolute path", volume.Name, volume.Path)
 		}

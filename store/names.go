@@ -45,9 +45,15 @@ func CacheID(serverID, app, key string) string {
 // Names that servers up to 47a093d made. They are in use until each app's next deployment, volumes for as long as they
 // are there.
 
+// OldContainerName returns the name that a deployment's container had.
+func OldContainerName(app string, deployment int64) string { return app + "-" + itoa(deployment) }
+
+// OldProjectName returns the Compose project that an app's stack had.
+func OldProjectName(app string) string { return "shipgate-" + app }
+
 // OldCommandName returns the name that the container of a deployment's release command had.
 func OldCommandName(app string, deployment int64) string {
-	return app + "-" + itoa(deployment) + "-release"
+	return OldContainerName(app, deployment) + "-release"
 }
 
 // OldVolumeName returns the name that an app's volume had. Two apps can have it in common: the volume's labels say

@@ -239,7 +239,7 @@ func TestContainerLog(t *testing.T) {
 		asked = fmt.Sprintf("%s %d %t", container, tail, follow)
 		return writeLines("one", "two")(ctx, container, tail, follow, write)
 	}
-	if got := l.ask("GET", "/api/v1/apps/hello/logs?tail=7", "").must(t, 200); got.body != "one\ntwo\n" || got.header.Get("X-Content-Type-Options") != "nosniff" || asked != "hello-1 7 false" {
+	if got := l.ask("GET", "/api/v1/apps/hello/logs?tail=7", "").must(t, 200); got.body != "one\ntwo\n" || got.header.Get("X-Content-Type-Options") != "nosniff" || asked != store.ContainerName(l.store.ServerID(), "hello", 1)+" 7 false" {
 		t.Errorf("%q, asked for %s", got.body, asked)
 	}
 	l.logs = writeLines()

@@ -46,7 +46,7 @@ func (f *appFlags) add(command *cobra.Command) {
 	flags.StringArrayVar(&f.buildArgs, "build-arg", nil, "dockerfile: NAME=VALUE; can be repeated")
 	flags.StringVar(&f.memory, "memory", "", "limit of the container, such as 512m")
 	flags.Float64Var(&f.cpus, "cpus", 0, "limit of the container, such as 1.5")
-	flags.StringArrayVar(&f.volumes, "volume", nil, "NAME:/PATH[:ro]; can be repeated")
+	flags.StringArrayVar(&f.volumes, "volume", nil, "NAME:/PATH[:ro|:rw]; can be repeated")
 	f.source.add(command)
 	flags.StringVar(&f.file, "config-json", "", "the config as JSON from a file, or - for standard input; flags come on top")
 }
@@ -115,14 +115,14 @@ func (f *appFlags) resources(resources map[string]any) map[string]any {
 }
 
 func (f *appFlags) lists(config map[string]any) error {
-	var volumes []map[string]any
+	var volumes []store.Volume
 	for _, text := range f.volumes {
-		name, path, found := strings.Cut(text, ":")
-		if !found {
-			return store.Problemf(store.CodeUsage, "--volume %s is not NAME:/PATH", text).WithHint("--volume data:/var/lib/app")
+		volume, err := store.ParseVolume(text)
+		if err != nil {
+			problem, _ := store.AsProblem(err)
+			return store.Problemf(store.CodeUsage, "--volume: %s", problem.Message).WithHint("--volume %s", problem.Hint)
 		}
-		path, readOnly := strings.CutSuffix(path, ":ro")
-		volumes = append(volumes, map[string]any{"name": name, "path": path, "read_only": readOnly})
+		volumes = append(volumes, volume)
 	}
 	if volumes != nil {
 		config["volumes"] = volumes

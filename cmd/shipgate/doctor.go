@@ -70,6 +70,7 @@ func (s *services) examine(ctx context.Context) web.Report {
 		report.ServerID = s.store.ServerID()
 		pool, err := s.engine.Pool(ctx)
 		report.Findings = append(report.Findings, finding(poolText(pool), err))
+		report.Findings = append(report.Findings, finding("containers of different apps cannot reach each other", s.engine.Separated(ctx)))
 		report.Findings = append(report.Findings, s.github.Findings(ctx)...)
 		report.Findings = append(report.Findings, s.policyFindings()...)
 	}

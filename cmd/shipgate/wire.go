@@ -49,7 +49,7 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 		SitesDir: sites, StacksDir: stacks, Logger: s.logger,
 	})
 	s.collector = &collector{
-		store: s.store, strays: s.runner.Collect, parts: []collectPart{s.builder.Collect, s.git.Collect},
+		store: s.store, strays: s.runner.Collect, parts: []collectPart{s.builder.Collect, s.git.Collect, s.retireOldNetwork},
 		logger: s.logger, settle: time.Minute, every: 24 * time.Hour,
 	}
 	return nil
@@ -58,7 +58,7 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 // wireEngine joins what builds and what runs.
 func (s *services) wireEngine(sites, stacks string) {
 	id := s.store.ServerID()
-	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: id, Logger: s.logger})
+	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: id, Policy: s.policy, Adopt: s.store.Adopt, Logger: s.logger})
 	s.stacks = compose.New(compose.Options{ServerID: id, Network: s.engine.Network, Containers: s.engine.List, DropDoubles: s.engine.DropDoubles, Logger: s.logger})
 	s.builder = builder.New(builder.Options{
 		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, StackPlan: s.planStack, Logger: s.logger, Policy: s.policy,
@@ -77,6 +77,15 @@ func (s *services) planStack(ctx context.Context, app, checkout string, config *
 		return store.StackPlan{}, err
 	}
 	return compose.Plan(ctx, app, checkout, config, env)
+}
+
+// retireOldNetwork removes the network that an earlier server made when nothing needs it any more.
+func (s *services) retireOldNetwork(ctx context.Context, _ store.Kept, dry bool) ([]store.Garbage, error) {
+	if dry {
+		return nil, nil
+	}
+	_, err := s.engine.RetireOldNetwork(ctx, s.store.AddressesIn)
+	return nil, err
 }
 
 // wireForge joins the git side, which fetches, and the GitHub side, which says where from and hears what was pushed there.

@@ -55,7 +55,7 @@ func (e *Engine) lastEnd(ctx context.Context, name string, diagnosis *store.Diag
 	for {
 		select {
 		case message := <-messages:
-			for _, event := range e.translate(name, message) {
+			for _, event := range e.translate(ctx, name, message) {
 				diagnosis.OOMKilled = diagnosis.OOMKilled || event.Kind == store.ContainerOOM
 				if event.Kind == store.ContainerExited {
 					diagnosis.ExitCode = event.ExitCode

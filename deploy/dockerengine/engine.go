@@ -22,7 +22,10 @@ import (
 type Options struct {
 	Docker   *client.Client // first used by the first verb: the engine may be absent until then
 	ServerID string         // value of store.LabelData on everything of ours
-	Logger   *slog.Logger   // nil: the default one
+	Policy   store.Policy   // which capabilities containers may have beyond the default
+	// Adopt returns the containers that an earlier server made, names by id; nil where there are none. See store.Adopt.
+	Adopt  func(ctx context.Context, find func(context.Context) ([]store.UnnamedContainer, error)) (map[string]string, error)
+	Logger *slog.Logger // nil: the default one
 }
 
 // Engine runs containers on one Docker engine. It is safe for concurrent use.
@@ -30,8 +33,16 @@ type Engine struct {
 	docker   *client.Client
 	serverID string
 	logger   *slog.Logger
-	routes   func() ([]netip.Prefix, error) // what the host reaches already; a new subnet keeps clear of it
+	policy   store.Policy
+	adopt    func(ctx context.Context, find func(context.Context) ([]store.UnnamedContainer, error)) (map[string]string, error)
 
+	routes       func() ([]netip.Prefix, error) // what the host reaches already; a new subnet keeps clear of it
+	bridgeFilter string                         // file of the kernel's setting
+
+	adoption struct {
+		sync.Mutex
+		names map[string]string // by id; nil until it was asked for
+	}
 	network struct {
 		sync.Mutex
 		known network // zero until it was seen, and again when it was found missing
@@ -44,7 +55,10 @@ type Engine struct {
 
 // New makes an Engine without talking to Docker.
 func New(options Options) *Engine {
-	e := &Engine{docker: options.Docker, serverID: options.ServerID, logger: options.Logger, routes: hostRoutes}
+	e := &Engine{
+		docker: options.Docker, serverID: options.ServerID, policy: options.Policy, adopt: options.Adopt, logger: options.Logger,
+		routes: hostRoutes, bridgeFilter: bridgeFilter,
+	}
 	if e.logger == nil {
 		e.logger = slog.Default()
 	}
@@ -65,7 +79,7 @@ func (e *Engine) Ping(ctx context.Context) error {
 	return e.explain("ping the Docker engine", err)
 }
 
-// List gives the containers of an app, or of all apps when it is empty, that carry this server's label, by name.
+// List gives the containers of an app, or of all apps when it is empty, that this server made, by name.
 func (e *Engine) List(ctx context.Context, app string) ([]store.Container, error) {
 	labels := filters.NewArgs(filters.Arg("label", store.LabelData+"="+e.serverID))
 	if app != "" {
@@ -74,6 +88,9 @@ func (e *Engine) List(ctx context.Context, app string) ([]store.Container, error
 	summaries, err := e.docker.ContainerList(ctx, container.ListOptions{All: true, Filters: labels})
 	if err != nil {
 		return nil, e.explain("list containers", err)
+	}
+	if summaries, err = e.onlyOwned(ctx, summaries); err != nil {
+		return nil, err
 	}
 	found := make([]store.Container, 0, len(summaries))
 	for _, summary := range summaries {
@@ -90,12 +107,20 @@ func containerOf(summary container.Summary) store.Container {
 		Running: summary.State == container.StateRunning,
 		Health:  healthIn(summary.Status),
 	}
-	if len(summary.Names) > 0 {
-		c.Name = strings.TrimPrefix(summary.Names[0], "/")
-	}
+	c.Name = nameOf(summary)
 	// A label that is not a number was not written by us: the zero it reads as belongs to no deployment.
 	c.Deployment, _ = strconv.ParseInt(summary.Labels[store.LabelDeployment], 10, 64)
 	return c
+}
+
+// nameOf returns the container's own name. A link gives it more of them, with another container's in front.
+func nameOf(summary container.Summary) string {
+	for _, name := range summary.Names {
+		if name = strings.TrimPrefix(name, "/"); !strings.Contains(name, "/") {
+			return name
+		}
+	}
+	return ""
 }
 
 // healthIn reads the health out of a status such as "Up 3 seconds (health: starting)", which is the only place where
@@ -110,7 +135,7 @@ func healthIn(status string) string {
 }
 
 // inspect gives the container of this name when it is ours, nil when there is none, and a Problem when it is
-// somebody else's: nothing without our label is ever touched.
+// somebody else's: what this server did not make is never touched.
 func (e *Engine) inspect(ctx context.Context, name string) (*container.InspectResponse, error) {
 	found, err := e.docker.ContainerInspect(ctx, name)
 	if errdefs.IsNotFound(err) {
@@ -123,15 +148,13 @@ func (e *Engine) inspect(ctx context.Context, name string) (*container.InspectRe
 	if found.Name != "/"+name {
 		return nil, nil
 	}
-	if !e.ours(found.Config.Labels) {
+	ours, err := e.owned(ctx, identity{found.ID, name, found.Config.Labels})
+	if err != nil {
+		return nil, err
+	}
+	if !ours {
 		return nil, store.Problemf(store.CodeErrored, "container %s is not one of this server's; it was left alone", name).
 			WithHint("docker rename %s another-name", name)
 	}
 	return &found, nil
-}
-
-func (e *Engine) ours(labels map[string]string) bool { return labels[store.LabelData] == e.serverID }
-
-func (e *Engine) labels(app string) map[string]string {
-	return map[string]string{store.LabelApp: app, store.LabelData: e.serverID}
 }

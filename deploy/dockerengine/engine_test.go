@@ -24,7 +24,7 @@ func TestContract(t *testing.T) {
 		return enginetest.Harness{
 			Engine: l, Addresses: l, ServerID: l.serverID,
 			Serving: l.image, Exiting: exiting, Missing: "sha256:" + strings.Repeat("0", 64),
-			Foreign: l.foreign,
+			Foreign: l.foreign, Imitation: l.imitation,
 			Answers: func(t *testing.T, address netip.AddrPort) bool {
 				get(t, address, "/")
 				return true

@@ -110,7 +110,7 @@ func (l *lab) app() string { return "lab" + l.serverID[4:12] }
 // volume names the app's volume "data", which goes after the containers of the specs that are made next.
 func (l *lab) volume(t *testing.T) string {
 	t.Helper()
-	name := volumeName(l.app(), store.Volume{Name: "data"})
+	name := store.VolumeName(l.serverID, l.app(), "data")
 	t.Cleanup(func() {
 		if err := l.docker.VolumeRemove(context.WithoutCancel(t.Context()), name, false); err != nil {
 			t.Errorf("clean up: %v", err)
@@ -188,8 +188,19 @@ func next(t *testing.T, events <-chan store.ContainerEvent) store.ContainerEvent
 // foreign runs a container that is not this lab's.
 func (l *lab) foreign(t *testing.T, name string) (untouched func() bool) {
 	t.Helper()
+	return l.run(t, name, &container.Config{Image: l.image, Labels: map[string]string{store.LabelData: l.serverID + "-foreign"}})
+}
+
+// imitation runs a container of another name from an image with all labels of the spec's container.
+func (l *lab) imitation(t *testing.T, of store.ContainerSpec, name string) (untouched func() bool) {
+	t.Helper()
+	return l.run(t, name, &container.Config{Image: of.Image, Labels: l.containerLabels(of)})
+}
+
+// run runs a container as somebody else does.
+func (l *lab) run(t *testing.T, name string, config *container.Config) (untouched func() bool) {
+	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	config := &container.Config{Image: l.image, Labels: map[string]string{store.LabelData: l.serverID + "-foreign"}}
 	created, err := l.docker.ContainerCreate(ctx, config, &container.HostConfig{NetworkMode: "none"}, nil, nil, name)
 	if err != nil {
 		t.Fatal(err)

@@ -16,19 +16,23 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// Where addresses come from: a /22 of our own per server, and where that cannot be had, published loopback ports.
+// Where addresses come from: a /21 of our own per server, and where that cannot be had, published loopback ports.
 const (
-	subnetBits = 22
+	subnetBits = 21
 	firstPort  = 20000
 	lastPort   = 29999
 )
 
 var addressSpace = netip.MustParsePrefix("10.214.0.0/15")
 
-// network is the bridge that all containers of this server are on. Without a subnet its addresses cannot be reached
-// from here or are not ours to give, and containers are published on loopback ports.
+// optionICC is the option of a bridge by which its containers cannot talk to each other.
+const optionICC = "com.docker.network.bridge.enable_icc"
+
+// network is a bridge that containers of this server are on. Without a subnet its addresses cannot be reached from here
+// or are not ours to give, and containers are published on loopback ports.
 type network struct {
 	id      string
+	name    string
 	subnet  netip.Prefix
 	ours    netip.Prefix // the part of the subnet that the engine does not take addresses from by itself
 	gateway netip.Addr
@@ -46,15 +50,26 @@ func (e *Engine) Pool(ctx context.Context) (store.AddressPool, error) {
 	return store.AddressPool{Subnet: known.ours, Reserved: []netip.Addr{known.gateway}}, nil
 }
 
-func (n network) accepts(spec store.ContainerSpec) error {
-	if address := spec.Address.Addr(); address.IsValid() && !address.IsLoopback() && !n.subnet.Contains(address) {
-		return store.Problemf(store.CodeErrored, "address %s of container %s is not on this server's network any more",
-			spec.Address, spec.Name).WithHint("shipgate deploy %s", spec.App)
+// networkOf returns the network that a container with the address is to be on: that of all apps, or, for an address that
+// an earlier server gave, the old one, as long as it is there.
+func (e *Engine) networkOf(ctx context.Context, app string, address netip.AddrPort) (network, error) {
+	known, err := e.ensureNetwork(ctx)
+	ip := address.Addr()
+	if err != nil || !ip.IsValid() || ip.IsLoopback() || known.subnet.Contains(ip) {
+		return known, err
 	}
-	return nil
+	old, err := e.findNetwork(ctx, store.OldNetworkName(e.serverID))
+	if err == nil && old.subnet.Contains(ip) {
+		return old, nil
+	}
+	if err != nil && !errdefs.IsNotFound(err) {
+		return network{}, err
+	}
+	return network{}, store.Problemf(store.CodeErrored, "address %s is not on this server's network any more", address).
+		WithHint("shipgate deploy %s", app)
 }
 
-func (e *Engine) networkName() string { return "shipgate-" + e.serverID[:min(8, len(e.serverID))] }
+func (e *Engine) networkName() string { return store.NetworkName(e.serverID) }
 
 // ensureNetwork gives the network, created when it is missing. Once seen it is taken for granted until a container
 // finds it missing.
@@ -64,14 +79,18 @@ func (e *Engine) ensureNetwork(ctx context.Context) (network, error) {
 	if e.network.known.id != "" {
 		return e.network.known, nil
 	}
-	known, err := e.findNetwork(ctx)
+	known, err := e.findNetwork(ctx, e.networkName())
 	if errdefs.IsNotFound(err) {
 		known, err = e.createNetwork(ctx)
 	}
-	if err == nil {
-		e.network.known = known
+	if err != nil {
+		return network{}, err
 	}
-	return known, err
+	e.network.known = known
+	if err := e.separated(known); err != nil {
+		e.logger.Error("apps are not apart", "network", known.name, "error", err)
+	}
+	return known, nil
 }
 
 func (e *Engine) forgetNetwork() {
@@ -80,16 +99,20 @@ func (e *Engine) forgetNetwork() {
 	e.network.known = network{}
 }
 
-func (e *Engine) findNetwork(ctx context.Context) (network, error) {
-	found, err := e.docker.NetworkInspect(ctx, e.networkName(), dockernetwork.InspectOptions{})
+func (e *Engine) findNetwork(ctx context.Context, name string) (network, error) {
+	found, err := e.docker.NetworkInspect(ctx, name, dockernetwork.InspectOptions{})
 	if err != nil {
-		return network{}, e.explain("inspect network "+e.networkName(), err)
+		return network{}, e.explain("inspect network "+name, err)
 	}
-	if !e.ours(found.Labels) {
+	if found.Labels[store.LabelData] != e.serverID {
 		return network{}, store.Problemf(store.CodeErrored, "network %s is not one of this server's; it was left alone", found.Name).
 			WithHint("docker network inspect %s", found.Name)
 	}
-	known := network{id: found.ID}
+	if name == e.networkName() && found.Options[optionICC] != "false" {
+		return network{}, store.Problemf(store.CodeErrored, "network %s lets containers talk to each other; it is not as this server makes it", name).
+			WithHint("docker network rm %s", name)
+	}
+	known := network{id: found.ID, name: name}
 	for _, config := range found.IPAM.Config {
 		subnet, subnetErr := netip.ParsePrefix(config.Subnet)
 		gateway, gatewayErr := netip.ParseAddr(config.Gateway)
@@ -140,7 +163,7 @@ func (e *Engine) createNetwork(ctx context.Context) (network, error) {
 			Subnet: subnet.String(), Gateway: subnet.Addr().Next().String(), IPRange: upper.String(),
 		}}})
 		if err == nil {
-			return e.findNetwork(ctx)
+			return e.findNetwork(ctx, e.networkName())
 		}
 		// With an address range the engine first minds the gateway of the other network.
 		if !strings.Contains(err.Error(), "overlap") && !addressTaken(err) {
@@ -150,14 +173,20 @@ func (e *Engine) createNetwork(ctx context.Context) (network, error) {
 	if err := e.createOn(ctx, nil); err != nil {
 		return network{}, err
 	}
-	return e.findNetwork(ctx)
+	return e.findNetwork(ctx, e.networkName())
 }
 
 func (e *Engine) createOn(ctx context.Context, ipam *dockernetwork.IPAM) error {
-	labels := map[string]string{store.LabelData: e.serverID}
-	_, err := e.docker.NetworkCreate(ctx, e.networkName(), dockernetwork.CreateOptions{Driver: "bridge", IPAM: ipam, Labels: labels})
-	if errdefs.IsConflict(err) { // another process of this server was faster
+	ipv6 := false
+	_, err := e.docker.NetworkCreate(ctx, e.networkName(), dockernetwork.CreateOptions{
+		Driver: "bridge", IPAM: ipam, EnableIPv6: &ipv6,
+		Labels: map[string]string{store.LabelData: e.serverID}, Options: map[string]string{optionICC: "false"},
+	})
+	switch {
+	case errdefs.IsConflict(err): // another process of this server was faster
 		return nil
+	case err != nil && strings.Contains(err.Error(), "cannot restrict inter-container communication"):
+		return cannotSeparate(said{err})
 	}
 	return e.explain("create network "+e.networkName(), err)
 }
@@ -193,16 +222,13 @@ func overlapsAny(subnet netip.Prefix, taken []netip.Prefix) bool {
 // reconnect puts a container whose network was removed on the new one, at its old address.
 func (e *Engine) reconnect(ctx context.Context, spec store.ContainerSpec) error {
 	e.forgetNetwork()
-	known, err := e.ensureNetwork(ctx)
+	known, err := e.networkOf(ctx, spec.App, spec.Address)
 	if err != nil {
-		return err
-	}
-	if err := known.accepts(spec); err != nil {
 		return err
 	}
 	e.logger.Warn("network was removed and is made anew", "app", spec.App, "container", spec.Name)
 	endpoint := &dockernetwork.EndpointSettings{IPAMConfig: fixedAddress(spec)}
-	disconnected := e.docker.NetworkDisconnect(ctx, e.networkName(), spec.Name, true)
+	disconnected := e.docker.NetworkDisconnect(ctx, known.name, spec.Name, true)
 	err = e.docker.NetworkConnect(ctx, known.id, spec.Name, endpoint)
 	if err != nil {
 		return e.explain("connect container "+spec.Name, errors.Join(err, disconnected))
@@ -212,13 +238,17 @@ func (e *Engine) reconnect(ctx context.Context, spec store.ContainerSpec) error 
 
 // RemoveNetwork removes the network of this server. A missing one is no error; one that is in use is.
 func (e *Engine) RemoveNetwork(ctx context.Context) error {
-	known, err := e.findNetwork(ctx)
+	e.forgetNetwork()
+	return e.removeNetwork(ctx, e.networkName())
+}
+
+func (e *Engine) removeNetwork(ctx context.Context, name string) error {
+	known, err := e.findNetwork(ctx, name)
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	e.forgetNetwork()
-	return e.explain("remove network "+e.networkName(), e.docker.NetworkRemove(ctx, known.id))
+	return e.explain("remove network "+name, e.docker.NetworkRemove(ctx, known.id))
 }

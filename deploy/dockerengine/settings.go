@@ -1,16 +1,11 @@
 package dockerengine
 
 import (
-	"context"
-	"fmt"
-	"maps"
 	"strconv"
 
-	"github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
 	dockernetwork "github.com/docker/docker/api/types/network"
-	"github.com/docker/docker/api/types/volume"
 	"github.com/docker/go-connections/nat"
 
 	"github.com/shipgate/shipgate/store"
@@ -21,19 +16,19 @@ const defaultPIDs = 512
 
 // settings says to Docker what the spec says. Docker's own init is left out: not every engine has one, and it would
 // stand between the process and its exit code.
-func (e *Engine) settings(spec store.ContainerSpec) (*container.Config, *container.HostConfig, *dockernetwork.NetworkingConfig) {
-	labels := deploymentLabels(spec)
-	maps.Copy(labels, e.labels(spec.App))
+func (e *Engine) settings(spec store.ContainerSpec, on network, mounted []mount.Mount) (*container.Config, *container.HostConfig, *dockernetwork.NetworkingConfig) {
+	labels := e.containerLabels(spec)
 	config := &container.Config{Image: spec.Image, Entrypoint: spec.Command, Env: spec.Env, Labels: labels, StopSignal: spec.StopSignal}
 	if spec.Role == store.RoleCommand { // the image's own is for what serves
 		config.Healthcheck = &container.HealthConfig{Test: []string{"NONE"}}
 	}
 	host := &container.HostConfig{
-		NetworkMode:   container.NetworkMode(e.networkName()),
+		NetworkMode:   container.NetworkMode(on.name),
 		RestartPolicy: restarts(spec),
 		SecurityOpt:   []string{"no-new-privileges"},
+		CapDrop:       e.dropped(),
 		LogConfig:     container.LogConfig{Type: "local", Config: map[string]string{"max-size": "10m", "max-file": "3"}},
-		Mounts:        mounts(spec),
+		Mounts:        mounted,
 		Resources:     limits(spec.Resources),
 	}
 	endpoint := &dockernetwork.EndpointSettings{IPAMConfig: fixedAddress(spec)}
@@ -43,7 +38,7 @@ func (e *Engine) settings(spec store.ContainerSpec) (*container.Config, *contain
 		config.ExposedPorts = nat.PortSet{port: {}}
 		host.PortBindings = nat.PortMap{port: {published}}
 	}
-	endpoints := map[string]*dockernetwork.EndpointSettings{e.networkName(): endpoint}
+	endpoints := map[string]*dockernetwork.EndpointSettings{on.name: endpoint}
 	return config, host, &dockernetwork.NetworkingConfig{EndpointsConfig: endpoints}
 }
 
@@ -81,34 +76,4 @@ func limits(resources store.Resources) container.Resources {
 		NanoCPUs:   int64(resources.CPUs * 1e9),
 		PidsLimit:  &pids,
 	}
-}
-
-func mounts(spec store.ContainerSpec) []mount.Mount {
-	mounted := make([]mount.Mount, 0, len(spec.Volumes))
-	for _, v := range spec.Volumes {
-		mounted = append(mounted, mount.Mount{
-			Type: mount.TypeVolume, Source: volumeName(spec.App, v), Target: v.Path, ReadOnly: v.ReadOnly,
-		})
-	}
-	return mounted
-}
-
-func volumeName(app string, v store.Volume) string { return fmt.Sprintf("shipgate-%s-%s", app, v.Name) }
-
-// ensureVolume creates the volume when it is missing. It outlives all containers of the app.
-func (e *Engine) ensureVolume(ctx context.Context, app string, v store.Volume) error {
-	name := volumeName(app, v)
-	existing, err := e.docker.VolumeInspect(ctx, name)
-	if errdefs.IsNotFound(err) {
-		// Docker gives back the existing volume when another call was faster.
-		existing, err = e.docker.VolumeCreate(ctx, volume.CreateOptions{Name: name, Labels: e.labels(app)})
-	}
-	if err != nil {
-		return e.explain("create volume "+name, err)
-	}
-	if !e.ours(existing.Labels) {
-		return store.Problemf(store.CodeErrored, "volume %s is not one of this server's; it was left alone", name).
-			WithHint("docker volume inspect %s", name)
-	}
-	return nil
 }

@@ -61,19 +61,15 @@ func sameDeployment(labels map[string]string, spec store.ContainerSpec) bool {
 
 // create makes the container, or finds the one that another call made meanwhile.
 func (e *Engine) create(ctx context.Context, spec store.ContainerSpec) (*container.InspectResponse, error) {
-	known, err := e.ensureNetwork(ctx)
+	on, err := e.networkOf(ctx, spec.App, spec.Address)
 	if err != nil {
 		return nil, err
 	}
-	if err := known.accepts(spec); err != nil {
+	mounted, err := e.mounts(ctx, spec)
+	if err != nil {
 		return nil, err
 	}
-	for _, volume := range spec.Volumes {
-		if err := e.ensureVolume(ctx, spec.App, volume); err != nil {
-			return nil, err
-		}
-	}
-	config, host, networking := e.settings(spec)
+	config, host, networking := e.settings(spec, on, mounted)
 	_, err = e.docker.ContainerCreate(ctx, config, host, networking, nil, spec.Name)
 	if err != nil && !errdefs.IsConflict(err) {
 		return nil, e.explainStart(spec, err)

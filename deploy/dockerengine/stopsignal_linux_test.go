@@ -86,11 +86,12 @@ func TestStopLeavesTheGraceToAnInit(t *testing.T) {
 	image := l.shellImage(t)
 	spec := l.spec(t)
 	spec.Image, spec.Command = image, shell("slow() { sleep 1; exit 7; }; trap slow TERM; echo ready; while :; do sleep 0.1; done")
-	config, host, networking := l.settings(spec)
-	host.Init = new(true)
-	if _, err := l.ensureNetwork(t.Context()); err != nil {
+	on, err := l.ensureNetwork(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
+	config, host, networking := l.settings(spec, on, nil)
+	host.Init = new(true)
 	if _, err := l.docker.ContainerCreate(t.Context(), config, host, networking, nil, spec.Name); err != nil {
 		t.Fatal(err)
 	}

@@ -121,7 +121,7 @@ func (w *watch) follow(ctx context.Context) error {
 	for {
 		select {
 		case message := <-w.messages:
-			w.report(ctx, w.engine.translate(w.name, message))
+			w.report(ctx, w.engine.translate(ctx, w.name, message))
 		case err := <-w.lost:
 			return err
 		}
@@ -139,9 +139,12 @@ func (w *watch) report(ctx context.Context, happened []store.ContainerEvent) {
 }
 
 // translate reads one engine event. The engine's name filter also lets names through that begin with ours.
-func (e *Engine) translate(name string, message events.Message) []store.ContainerEvent {
+func (e *Engine) translate(ctx context.Context, name string, message events.Message) []store.ContainerEvent {
 	attributes := message.Actor.Attributes
-	if attributes["name"] != name || !e.ours(attributes) {
+	if attributes["name"] != name {
+		return nil
+	}
+	if ours, err := e.owned(ctx, identity{message.Actor.ID, name, attributes}); err != nil || !ours {
 		return nil
 	}
 	switch message.Action {

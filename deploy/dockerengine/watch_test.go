@@ -232,7 +232,7 @@ func TestTranslate(t *testing.T) {
 	e := &Engine{serverID: "mine"}
 	message := func(action events.Action, name, data string, exit string) events.Message {
 		return events.Message{Action: action, Actor: events.Actor{Attributes: map[string]string{
-			"name": name, store.LabelData: data, "exitCode": exit,
+			"name": name, store.LabelData: data, store.LabelContainer: "hello-1", "exitCode": exit,
 		}}}
 	}
 	for _, c := range []struct {
@@ -251,7 +251,7 @@ func TestTranslate(t *testing.T) {
 		{message("exec_start: /testapp probe", "hello-1", "mine", ""), nil},
 		{message("start", "hello-1", "mine", ""), nil},
 	} {
-		got := e.translate("hello-1", c.message)
+		got := e.translate(t.Context(), "hello-1", c.message)
 		if len(got) != len(c.wanted) || len(got) == 1 && got[0] != c.wanted[0] {
 			t.Errorf("%s of %v: %+v, want %+v", c.message.Action, c.message.Actor.Attributes, got, c.wanted)
 		}

@@ -40,6 +40,9 @@ type Harness struct {
 	Missing   string // image id that is not there
 	// Foreign puts a running container of somebody else's under this name, and says later whether it still runs.
 	Foreign func(t *testing.T, name string) (untouched func() bool)
+	// Imitation runs a container of another name that has all labels of the spec's, as one has that somebody started from
+	// an image of ours, and says later whether it still runs.
+	Imitation func(t *testing.T, of store.ContainerSpec, name string) (untouched func() bool)
 	// Answers says whether the app at the address takes requests by now; it may wait for it.
 	Answers func(t *testing.T, address netip.AddrPort) bool
 }
@@ -61,6 +64,7 @@ func Run(t *testing.T, harness func(t *testing.T) Harness) {
 		{"two deployments of one app coexist", coexist},
 		{"a running container keeps its address from others", addressTaken},
 		{"a foreign container is left alone", foreign},
+		{"a container that inherited our labels is left alone", imitation},
 		{"a name of another deployment is refused", otherDeployment},
 		{"an image that is gone is the user's to deploy again", unknownImage},
 		{"a dead context does nothing", deadContext},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +104,30 @@ func foreign(t *testing.T, c *contract) {
 	if _, err := c.Engine.Diagnose(c.ctx, spec.Name, 1); err == nil {
 		t.Error("somebody else's log was read")
 	}
+	c.expect(t)
+	if !untouched() {
+		t.Fatal("somebody else's container was touched")
+	}
+}
+
+func imitation(t *testing.T, c *contract) {
+	spec := c.spec(t, 1, c.Serving)
+	c.start(t, spec)
+	other := spec.Name + "-kept"
+	untouched := c.Imitation(t, spec, other)
+	c.expect(t, spec.Name+" running")
+	if all := c.listed(t, ""); slices.ContainsFunc(all, func(one string) bool { return strings.HasPrefix(one, other) }) {
+		t.Errorf("all apps list %q", all)
+	}
+	claim := spec
+	claim.Name = other
+	c.problem(t, c.Engine.Start(c.ctx, claim), store.CodeErrored)
+	c.problem(t, c.Engine.Stop(c.ctx, other, time.Second), store.CodeErrored)
+	c.problem(t, c.Engine.Remove(c.ctx, other), store.CodeErrored)
+	if _, err := c.Engine.Diagnose(c.ctx, other, 1); err == nil {
+		t.Error("somebody else's log was read")
+	}
+	c.remove(t, spec)
 	c.expect(t)
 	if !untouched() {
 		t.Fatal("somebody else's container was touched")

@@ -85,6 +85,14 @@ func (e *Engine) Foreign(name string) {
 	e.containers[name] = &container{spec: store.ContainerSpec{Name: name}, foreign: true, running: true}
 }
 
+// Imitate puts a running container in the engine that has all labels of the spec's and another name.
+func (e *Engine) Imitate(of store.ContainerSpec, name string) {
+	of.Name = name
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.containers[name] = &container{spec: of, foreign: true, running: true}
+}
+
 // ForeignRuns says whether the container put there by Foreign still runs.
 func (e *Engine) ForeignRuns(name string) bool {
 	e.mu.Lock()

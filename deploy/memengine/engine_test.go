@@ -6,6 +6,7 @@ import (
 
 	"github.com/shipgate/shipgate/deploy/enginetest"
 	"github.com/shipgate/shipgate/deploy/memengine"
+	"github.com/shipgate/shipgate/store"
 )
 
 func TestContract(t *testing.T) {
@@ -18,6 +19,10 @@ func TestContract(t *testing.T) {
 			Serving: "serving", Exiting: "exiting", Missing: "missing",
 			Foreign: func(_ *testing.T, name string) func() bool {
 				engine.Foreign(name)
+				return func() bool { return engine.ForeignRuns(name) }
+			},
+			Imitation: func(_ *testing.T, of store.ContainerSpec, name string) func() bool {
+				engine.Imitate(of, name)
 				return func() bool { return engine.ForeignRuns(name) }
 			},
 			Answers: func(_ *testing.T, address netip.AddrPort) bool {

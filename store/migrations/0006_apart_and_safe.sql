@@ -34,3 +34,23 @@ UPDATE apps SET config = json_remove(config, '$.healthcheck.timeout')
     WHERE json_valid(config) AND json_extract(config, '$.healthcheck.timeout') NOT GLOB '*[1-9]*';
 UPDATE releases SET config = json_remove(config, '$.healthcheck.timeout')
     WHERE json_valid(config) AND json_extract(config, '$.healthcheck.timeout') NOT GLOB '*[1-9]*';
+
+-- Containers that earlier servers made, by the engine's id. Later ones have a label with their name. Recorded once.
+CREATE TABLE adopted_containers (
+    id   TEXT PRIMARY KEY,
+    name TEXT NOT NULL
+) STRICT;
+
+-- Docker's spelling of a volume's options was taken for a part of its path.
+UPDATE apps SET config = json_set(config, '$.volumes', json((
+    SELECT json_group_array(json(CASE WHEN instr(value ->> 'path', ':') = 0 THEN value ELSE json_patch(value, json_object(
+        'path', substr(value ->> 'path', 1, instr(value ->> 'path', ':') - 1),
+        'read_only', json(iif(',' || substr(value ->> 'path', instr(value ->> 'path', ':') + 1) || ',' LIKE '%,ro,%' OR value ->> 'read_only', 'true', 'false'))))
+    END)) FROM json_each(config, '$.volumes'))))
+    WHERE json_valid(config) AND EXISTS (SELECT 1 FROM json_each(config, '$.volumes') WHERE instr(value ->> 'path', ':') > 1);
+UPDATE releases SET config = json_set(config, '$.volumes', json((
+    SELECT json_group_array(json(CASE WHEN instr(value ->> 'path', ':') = 0 THEN value ELSE json_patch(value, json_object(
+        'path', substr(value ->> 'path', 1, instr(value ->> 'path', ':') - 1),
+        'read_only', json(iif(',' || substr(value ->> 'path', instr(value ->> 'path', ':') + 1) || ',' LIKE '%,ro,%' OR value ->> 'read_only', 'true', 'false'))))
+    END)) FROM json_each(config, '$.volumes'))))
+    WHERE json_valid(config) AND EXISTS (SELECT 1 FROM json_each(config, '$.volumes') WHERE instr(value ->> 'path', ':') > 1);

@@ -18,7 +18,7 @@
 // Requests to / may have any method. GET /slow?ms=N answers after N milliseconds, GET /env?name=N with a variable,
 // GET /log?line=L writes L to stdout, GET /exit?code=N ends the process, and GET or PUT /file?path=P reads or writes a file. On SIGTERM it answers the
 // requests it has and exits with 0. "testapp probe" is a HEALTHCHECK: it exits with 0 when GET /healthz answers 200.
-// "testapp migrate" is a release command: it writes what it does, adds a line to the file MIGRATE_FILE, and exits with
+// Datagrams to the port where it listens are sent back. "testapp attack KIND ..." is in attack.go. "testapp migrate" is a release command: it writes what it does, adds a line to the file MIGRATE_FILE, and exits with
 // MIGRATE_CODE.
 package main
 
@@ -41,6 +41,9 @@ import (
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == "probe" {
 		os.Exit(probe())
+	}
+	if len(os.Args) > 2 && os.Args[1] == "attack" {
+		os.Exit(attack(os.Args[2:]))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "migrate" {
 		os.Exit(migrate())
@@ -79,6 +82,7 @@ func serve(handler http.Handler, stop <-chan os.Signal) error {
 		return err
 	}
 	fmt.Println("listening on", listener.Addr())
+	go echo()
 	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
 	ended := make(chan error, 1)
 	go func() {
