@@ -29,7 +29,7 @@ func (s *server) authenticate(ctx context.Context) error {
 // renew gets another token where that is possible: one from an identity lives shorter than some builds.
 func (s *server) renew(ctx context.Context) (err error) {
 	if s.asked == nil {
-		return &problem{Code: "unauthorised", Message: "the server does not take the token", Hint: "shipgate token create --scope deploy --app " + s.inputs.app}
+		return &problem{Code: "unauthorised", Message: "the server does not take the token", Hint: "shipgate token create --rights read,deploy --app " + s.inputs.app}
 	}
 	s.token = ""
 	s.token, err = s.asked(ctx)

@@ -295,9 +295,9 @@ func TestAuthorisation(t *testing.T) {
 	at := func(user, app string) string {
 		return strings.Replace(r.http.URL, "http://", "http://"+user, 1) + "/" + app + ".git"
 	}
-	reader, _, err := r.store.CreateToken(t.Context(), store.Token{Name: "reader", App: testApp, Scope: "read"})
+	reader, _, err := r.store.CreateToken(t.Context(), store.Token{Name: "reader", App: testApp, Rights: store.Rights{store.RightRead}})
 	check(t, err)
-	admin, _, err := r.store.CreateToken(t.Context(), store.Token{Name: "admin", Scope: "admin"})
+	admin, _, err := r.store.CreateToken(t.Context(), store.Token{Name: "admin", Rights: store.Rights{store.RightAdmin}})
 	check(t, err)
 	for _, test := range []struct{ name, remote, want string }{
 		{"no token", at("", testApp), "could not read Username"},

@@ -43,7 +43,7 @@ func newRig(t *testing.T, limits Limits) *rig {
 	})
 	check(t, err)
 	r.addApp(testApp, `{}`)
-	r.token, _, err = db.CreateToken(t.Context(), store.Token{Name: "test", App: testApp, Scope: "deploy"})
+	r.token, _, err = db.CreateToken(t.Context(), store.Token{Name: "test", App: testApp, Rights: store.Rights{store.RightDeploy}})
 	check(t, err)
 	r.http = httptest.NewServer(r.server)
 	t.Cleanup(func() {

@@ -55,7 +55,7 @@ func (s *Server) authorise(r *http.Request, name string) (store.App, store.Token
 	if err != nil {
 		return store.App{}, token, err
 	}
-	if !token.May("deploy", name) {
+	if !token.May(store.RightDeploy, name) {
 		return store.App{}, token, errForbidden
 	}
 	app, err := s.store.App(r.Context(), name)
@@ -86,7 +86,7 @@ func (s *Server) audit(r *http.Request, token store.Token, app string, refused e
 }
 
 var errForbidden = store.Problemf(store.CodeUnauthorised, "the token does not allow to deploy this app").
-	WithHint("on the server: shipgate token create --scope deploy --app APP")
+	WithHint("on the server: shipgate token create --rights read,deploy --app APP")
 
 // secretOf takes a token from the password, or from the user name when there is no password, or from a Bearer header.
 func secretOf(r *http.Request) string {

@@ -13,7 +13,7 @@ func TestPushToAnImageApp(t *testing.T) {
 	app, err := r.store.CreateApp(t.Context(), store.App{Name: "web", Source: store.SourceImage,
 		Config: []byte(`{"image":"example.com/web:1","port":8080}`), Hosts: []string{"web.localhost"}})
 	check(t, err)
-	token, _, err := r.store.CreateToken(t.Context(), store.Token{Name: "web", App: app.Name, Scope: "deploy"})
+	token, _, err := r.store.CreateToken(t.Context(), store.Token{Name: "web", App: app.Name, Rights: store.Rights{store.RightDeploy}})
 	check(t, err)
 	c := r.newClone()
 	c.git("remote", "set-url", "shipgate", strings.Replace(r.http.URL, "http://", "http://x:"+token+"@", 1)+"/web.git")

@@ -154,9 +154,9 @@ func TestDestroyTakesAllOfTheAppAndNothingOfOthers(t *testing.T) {
 		d = must[Deployment](t)(s.PlaceContainer(t.Context(), d, subnet(t, "10.214.0.0/29"), 8080))
 		advanceTo(t, s, d, StepDone)
 		enqueue(t, s, app)
-		tokens[app], _, _ = s.CreateToken(t.Context(), Token{Name: app, Scope: "deploy", App: app})
+		tokens[app], _, _ = s.CreateToken(t.Context(), Token{Name: app, Rights: Rights{RightDeploy}, App: app})
 	}
-	tokens[""], _, _ = s.CreateToken(t.Context(), Token{Name: "all", Scope: "admin"})
+	tokens[""], _, _ = s.CreateToken(t.Context(), Token{Name: "all", Rights: Rights{RightAdmin}})
 	before := map[string]int{}
 	for table, where := range tables {
 		before[table] = count(table, where, "kept")

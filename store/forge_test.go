@@ -269,7 +269,7 @@ func TestSigning(t *testing.T) {
 
 func TestTokenByID(t *testing.T) {
 	s := newStore(t)
-	_, token, err := s.CreateToken(t.Context(), Token{Name: "me", Scope: "read"})
+	_, token, err := s.CreateToken(t.Context(), Token{Name: "me", Rights: Rights{RightRead}})
 	check(t, err)
 	if got := must[Token](t)(s.TokenByID(t.Context(), token.ID)); got.Name != "me" {
 		t.Errorf("got %+v", got)
@@ -277,7 +277,7 @@ func TestTokenByID(t *testing.T) {
 	check(t, s.RevokeToken(t.Context(), token.ID))
 	_, err = s.TokenByID(t.Context(), token.ID)
 	wantProblem(t, err, CodeUnauthorised)
-	_, old, err := s.CreateToken(t.Context(), Token{Name: "old", Scope: "read", ExpiresAt: time.Now().Add(-time.Minute)})
+	_, old, err := s.CreateToken(t.Context(), Token{Name: "old", Rights: Rights{RightRead}, ExpiresAt: time.Now().Add(-time.Minute)})
 	check(t, err)
 	_, err = s.TokenByID(t.Context(), old.ID)
 	wantProblem(t, err, CodeUnauthorised)

@@ -17,7 +17,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 	s := openStore(t, dir)
 	app := newApp(t, s, "hello")
 	check(t, s.SetEnv(t.Context(), "hello", map[string]string{"KEY": "value"}))
-	secret, _, err := s.CreateToken(t.Context(), Token{Name: "ci", Scope: "deploy", App: "hello"})
+	secret, _, err := s.CreateToken(t.Context(), Token{Name: "ci", Rights: Rights{RightDeploy}, App: "hello"})
 	check(t, err)
 	d := advanceTo(t, s, claimed(t, s, "hello"), StepLive)
 	id, history := s.ServerID(), texts(t, s, d.ID)

@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 )
@@ -20,8 +19,8 @@ import (
 type Token struct {
 	ID         int64     `json:"id"`
 	Name       string    `json:"name"`
-	App        string    `json:"app"`   // empty: every app
-	Scope      string    `json:"scope"` // admin, deploy or read; each includes those after it
+	App        string    `json:"app"` // empty: every app
+	Rights     Rights    `json:"rights"`
 	CreatedAt  time.Time `json:"created_at"`
 	ExpiresAt  time.Time `json:"expires_at,omitzero"`
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
@@ -29,27 +28,25 @@ type Token struct {
 	Environment string `json:"environment,omitempty"` // of the job that has it for its identity
 }
 
-var scopes = []string{"admin", "deploy", "read"}
-
-// May says whether the token allows a scope on an app. An app of "" means the server as a whole.
-func (t Token) May(scope, app string) bool {
-	have, need := slices.Index(scopes, t.Scope), slices.Index(scopes, scope)
-	return have >= 0 && need >= have && (t.App == "" || t.App == app)
+// May reports whether the token has a right on an app. An app of "" means the server as a whole.
+func (t Token) May(right Right, app string) bool {
+	return t.Rights.Has(right) && (t.App == "" || t.App == app)
 }
 
 // CreateToken stores a new token and gives its secret, which cannot be had again.
 func (s *Store) CreateToken(ctx context.Context, token Token) (string, Token, error) {
-	if !slices.Contains(scopes, token.Scope) {
-		return "", Token{}, Problemf(CodeUsage, "scope %q is unknown: use %s", token.Scope, strings.Join(scopes, ", ")).
-			WithHint("shipgate token create --scope deploy --app APP")
+	rights, err := NewRights(token.Rights...)
+	if err != nil {
+		return "", Token{}, err
 	}
+	token.Rights = rights
 	secret := newSecret()
 	token.CreatedAt = time.Now().UTC().Truncate(time.Microsecond)
 	if !token.ExpiresAt.IsZero() {
 		token.ExpiresAt = token.ExpiresAt.UTC().Truncate(time.Microsecond)
 	}
 	token.LastUsedAt = time.Time{}
-	err := s.change(ctx, func(tx *sql.Tx) (err error) {
+	err = s.change(ctx, func(tx *sql.Tx) (err error) {
 		if token.App != "" {
 			if _, err := appID(txContext{ctx, tx}, token.App); err != nil {
 				return err
@@ -73,15 +70,15 @@ func newSecret() string {
 func insertToken(tx txContext, token Token, secret string) (int64, error) {
 	hash := sha256.Sum256([]byte(secret))
 	expires := sql.NullInt64{Int64: stamp(token.ExpiresAt), Valid: !token.ExpiresAt.IsZero()}
-	result, err := tx.exec(`INSERT INTO tokens (name, hash, app, scope, environment, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		token.Name, hash[:], token.App, token.Scope, token.Environment, stamp(token.CreatedAt), expires)
+	result, err := tx.exec(`INSERT INTO tokens (name, hash, app, rights, environment, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+		token.Name, hash[:], token.App, token.Rights.String(), token.Environment, stamp(token.CreatedAt), expires)
 	if err != nil {
 		return 0, fmt.Errorf("write token: %w", err)
 	}
 	return result.LastInsertId()
 }
 
-const selectTokens = `SELECT id, name, app, scope, environment, created_at, expires_at, last_used_at FROM tokens `
+const selectTokens = `SELECT id, name, app, rights, environment, created_at, expires_at, last_used_at FROM tokens `
 
 // Authenticate finds the token of a secret. Anything wrong with it is the same unauthorised Problem.
 func (s *Store) Authenticate(ctx context.Context, secret string) (Token, error) {
@@ -89,7 +86,7 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (Token, error) 
 	token, err := scanToken(s.read.QueryRowContext(ctx, selectTokens+`WHERE hash = ?`, hash[:]))
 	if errors.Is(err, sql.ErrNoRows) || (err == nil && !token.ExpiresAt.IsZero() && time.Now().After(token.ExpiresAt)) {
 		return Token{}, Problemf(CodeUnauthorised, "the token is not valid").
-			WithHint("on the server: shipgate token create --scope deploy --app APP")
+			WithHint("on the server: shipgate token create --rights read,deploy --app APP")
 	}
 	if err != nil {
 		return Token{}, err
@@ -142,8 +139,13 @@ func (s *Store) RevokeToken(ctx context.Context, id int64) error {
 
 func scanToken(row scanner) (Token, error) {
 	var token Token
+	var rights string
 	var created, expires, used sql.NullInt64
-	if err := row.Scan(&token.ID, &token.Name, &token.App, &token.Scope, &token.Environment, &created, &expires, &used); err != nil {
+	err := row.Scan(&token.ID, &token.Name, &token.App, &rights, &token.Environment, &created, &expires, &used)
+	if err == nil {
+		token.Rights, err = readRights(rights)
+	}
+	if err != nil {
 		return Token{}, fmt.Errorf("read token: %w", err)
 	}
 	token.CreatedAt, token.ExpiresAt, token.LastUsedAt = unstamp(created), unstamp(expires), unstamp(used)
@@ -156,7 +158,7 @@ func (s *Store) EnsureAdminToken(ctx context.Context) error {
 	secret, err := os.ReadFile(file)
 	if err == nil {
 		token, err := s.Authenticate(ctx, strings.TrimSpace(string(secret)))
-		if err == nil && token.May("admin", "") {
+		if err == nil && token.May(RightAdmin, "") {
 			return nil
 		}
 		if err != nil && CodeOf(err) != CodeUnauthorised {
@@ -165,7 +167,7 @@ func (s *Store) EnsureAdminToken(ctx context.Context) error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read admin token: %w", err)
 	}
-	fresh, _, err := s.CreateToken(ctx, Token{Name: "admin", Scope: "admin"})
+	fresh, _, err := s.CreateToken(ctx, Token{Name: "admin", Rights: Rights{RightAdmin}})
 	if err != nil {
 		return err
 	}

@@ -8,40 +8,15 @@ import (
 	"time"
 )
 
-func TestMay(t *testing.T) {
-	// Which of {admin, deploy, read} each token may do, on the server, on hello and on other.
-	for _, c := range []struct {
-		scope, app           string
-		server, hello, other string
-	}{
-		{"admin", "", "adr", "adr", "adr"}, {"deploy", "", "dr", "dr", "dr"}, {"read", "", "r", "r", "r"},
-		{"admin", "hello", "", "adr", ""}, {"deploy", "hello", "", "dr", ""}, {"read", "hello", "", "r", ""},
-		{"", "", "", "", ""}, {"root", "", "", "", ""},
-	} {
-		token := Token{Scope: c.scope, App: c.app}
-		for app, want := range map[string]string{"": c.server, "hello": c.hello, "other": c.other} {
-			got := ""
-			for _, scope := range []string{"admin", "deploy", "read", "", "write"} {
-				if token.May(scope, app) {
-					got += (scope + "?")[:1]
-				}
-			}
-			if got != want {
-				t.Errorf("%q token of %q on %q may %q, want %q", c.scope, c.app, app, got, want)
-			}
-		}
-	}
-}
-
 func TestTokens(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir)
 	newApp(t, s, "hello")
 	until := time.Now().Add(time.Hour)
-	secret, created, err := s.CreateToken(t.Context(), Token{Name: "ci-of-hello", Scope: "deploy", App: "hello", ExpiresAt: until})
+	secret, created, err := s.CreateToken(t.Context(), Token{Name: "ci-of-hello", Rights: Rights{RightDeploy}, App: "hello", ExpiresAt: until})
 	check(t, err)
 	got := must[Token](t)(s.Authenticate(t.Context(), secret))
-	if got.ID != created.ID || got.ID == 0 || got.Name != "ci-of-hello" || got.Scope != "deploy" || got.App != "hello" ||
+	if got.ID != created.ID || got.ID == 0 || got.Name != "ci-of-hello" || got.Rights.String() != "read,deploy" || got.App != "hello" ||
 		!got.ExpiresAt.Equal(created.ExpiresAt) || !got.CreatedAt.Equal(created.CreatedAt) {
 		t.Errorf("created %+v, authenticated %+v", created, got)
 	}
@@ -67,7 +42,7 @@ func TestTokens(t *testing.T) {
 func TestExpiredToken(t *testing.T) {
 	s := newStore(t)
 	for after, valid := range map[time.Duration]bool{-time.Second: false, time.Hour: true} {
-		secret, _, err := s.CreateToken(t.Context(), Token{Scope: "read", ExpiresAt: time.Now().Add(after)})
+		secret, _, err := s.CreateToken(t.Context(), Token{Rights: Rights{RightRead}, ExpiresAt: time.Now().Add(after)})
 		check(t, err)
 		if _, err := s.Authenticate(t.Context(), secret); (err == nil) != valid || (err != nil && CodeOf(err) != CodeUnauthorised) {
 			t.Errorf("%s from its end: %v", after, err)
@@ -81,10 +56,10 @@ func TestTokensThatAreRefused(t *testing.T) {
 		token Token
 		code  Code
 		says  string
-	}{{Token{Scope: "root"}, CodeUsage, "admin, deploy, read"}, {Token{}, CodeUsage, "admin, deploy, read"}, {Token{Scope: "read", App: "none"}, CodeNotFound, "none"}} {
+	}{{Token{Rights: Rights{"root"}}, CodeUsage, "read, deploy, env, run, admin"}, {Token{}, CodeUsage, "read, deploy, env, run, admin"}, {Token{Rights: Rights{RightRead}, App: "none"}, CodeNotFound, "none"}} {
 		secret, token, err := s.CreateToken(t.Context(), c.token)
 		wantProblem(t, err, c.code, c.says)
-		if secret != "" || token != (Token{}) {
+		if secret != "" || token.ID != 0 {
 			t.Errorf("refused, and yet given: %q %+v", secret, token)
 		}
 	}
@@ -98,7 +73,7 @@ func TestAdminToken(t *testing.T) {
 		t.Helper()
 		check(t, s.EnsureAdminToken(t.Context()))
 		secret := strings.TrimSpace(string(must[[]byte](t)(os.ReadFile(file))))
-		if token := must[Token](t)(s.Authenticate(t.Context(), secret)); !token.May("admin", "") {
+		if token := must[Token](t)(s.Authenticate(t.Context(), secret)); !token.May(RightAdmin, "") {
 			t.Errorf("the admin token is %+v", token)
 		}
 		if mode := must[os.FileInfo](t)(os.Stat(file)).Mode().Perm(); mode != 0o600 {
@@ -115,7 +90,7 @@ func TestAdminToken(t *testing.T) {
 	}
 	check(t, s.RevokeToken(t.Context(), 1))
 	second := ensured()
-	weak, _, err := s.CreateToken(t.Context(), Token{Name: "weak", Scope: "read"})
+	weak, _, err := s.CreateToken(t.Context(), Token{Name: "weak", Rights: Rights{RightRead}})
 	check(t, err)
 	for what, content := range map[string]string{"empty": "", "junk": "junk\n", "not an admin's": weak} {
 		check(t, os.WriteFile(file, []byte(content), 0o600))

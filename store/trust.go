@@ -170,7 +170,7 @@ func (s *Store) RemoveTrust(ctx context.Context, app string, id int64) error {
 func (s *Store) Exchange(ctx context.Context, identity Identity, app string, lives time.Duration) (secret string, token Token, fresh bool, err error) {
 	now := time.Now()
 	token = Token{
-		Name: exchangedName + identity.Repository + " run " + identity.RunID, App: app, Scope: "deploy", Environment: identity.Environment,
+		Name: exchangedName + identity.Repository + " run " + identity.RunID, App: app, Rights: Rights{RightRead, RightDeploy}, Environment: identity.Environment,
 		CreatedAt: now.UTC().Truncate(time.Microsecond), ExpiresAt: now.Add(lives).UTC().Truncate(time.Microsecond),
 	}
 	secret = newSecret()

@@ -117,7 +117,7 @@ func TestIdentityIsExchangedOnce(t *testing.T) {
 				return
 			}
 			taken.Add(1)
-			if token.Scope != "deploy" || token.App != "hello" || token.Name != "identity of acme/web run 7" || time.Until(token.ExpiresAt) > 15*time.Minute {
+			if token.Rights.String() != "read,deploy" || token.App != "hello" || token.Name != "identity of acme/web run 7" || time.Until(token.ExpiresAt) > 15*time.Minute {
 				t.Errorf("token %+v", token)
 			}
 			if found, err := s.Authenticate(t.Context(), secret); err != nil || found.ID != token.ID {

@@ -22,7 +22,7 @@ func (s *server) listApps(c echo.Context) error {
 	token := c.Get(tokenKey).(store.Token)
 	shown := []appJSON{}
 	for _, app := range apps {
-		if !token.May("read", app.Name) {
+		if !token.May(store.RightRead, app.Name) {
 			continue
 		}
 		one, err := s.appJSON(ctx, app)
@@ -213,7 +213,7 @@ type envJSON struct {
 
 func (s *server) listEnv(c echo.Context) error {
 	reveal := c.QueryParam("reveal") == "true"
-	if reveal && !c.Get(tokenKey).(store.Token).May("admin", c.Param("app")) {
+	if reveal && !c.Get(tokenKey).(store.Token).May(store.RightAdmin, c.Param("app")) {
 		return errForbidden
 	}
 	env, err := s.Store.Env(c.Request().Context(), c.Param("app"))

@@ -178,7 +178,7 @@ func TestEnv(t *testing.T) {
 	if shown.body != `[{"name":"A","value":""},{"name":"B","value":"secret value"}]`+"\n" {
 		t.Error(shown.body)
 	}
-	for _, token := range []store.Token{{Scope: "deploy"}, {Scope: "deploy", App: "hello"}} {
+	for _, token := range []store.Token{{Rights: store.Rights{store.RightEnv}}, {Rights: store.Rights{store.RightEnv}, App: "hello"}} {
 		request := l.request("GET", "/api/v1/apps/hello/env?reveal=true", "")
 		request.Header.Set("Authorization", "Bearer "+l.token(token))
 		if got := l.send(request); got.status != 403 || strings.Contains(got.body, "secret") {
@@ -197,7 +197,7 @@ func TestTokens(t *testing.T) {
 	l := newLab(t)
 	l.createApp("hello")
 	var made createdToken
-	l.ask("POST", "/api/v1/tokens", `{"name":"ci","app":"hello","scope":"read","seconds":60}`).must(t, 201).into(t, &made)
+	l.ask("POST", "/api/v1/tokens", `{"name":"ci","app":"hello","rights":["read"],"seconds":60}`).must(t, 201).into(t, &made)
 	if made.Secret == "" || made.ExpiresAt.Sub(made.CreatedAt).Seconds() < 59 {
 		t.Errorf("made %+v", made)
 	}
@@ -214,7 +214,7 @@ func TestTokens(t *testing.T) {
 	asBearer().must(t, 401)
 	l.problem("DELETE", "/api/v1/tokens/2", "", 404)
 	l.problem("DELETE", "/api/v1/tokens/two", "", 400)
-	l.problem("POST", "/api/v1/tokens", `{"scope":"emperor"}`, 400)
-	l.problem("POST", "/api/v1/tokens", `{"scope":"read","app":"nobody"}`, 404)
-	l.problem("POST", "/api/v1/tokens", `{"scope":"read","seconds":-1}`, 400)
+	l.problem("POST", "/api/v1/tokens", `{"rights":["emperor"]}`, 400)
+	l.problem("POST", "/api/v1/tokens", `{"rights":["read"],"app":"nobody"}`, 404)
+	l.problem("POST", "/api/v1/tokens", `{"rights":["read"],"seconds":-1}`, 400)
 }

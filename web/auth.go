@@ -13,7 +13,7 @@ import (
 const tokenKey = "token"
 
 // allow lets a request through whose token may do this to the app, or to the app of the deployment, in its path.
-func (s *server) allow(scope string) echo.MiddlewareFunc {
+func (s *server) allow(right store.Right, action string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			token, err := s.Store.Authenticate(c.Request().Context(), secretOf(c))
@@ -21,14 +21,14 @@ func (s *server) allow(scope string) echo.MiddlewareFunc {
 				return s.refusedEntry(c, token, c.Param("app"), err)
 			}
 			app, err := s.appOf(c, token)
-			if c.Param("deployment") != "" && (store.CodeOf(err) == store.CodeNotFound || (err == nil && !token.May("read", app))) {
+			if c.Param("deployment") != "" && (store.CodeOf(err) == store.CodeNotFound || (err == nil && !token.May(store.RightRead, app))) {
 				s.refuseDeployment(c, token, app)
 				return unknownDeployment(c) // how much others deploy is none of its business
 			}
 			if err != nil {
 				return err
 			}
-			if !token.May(scope, app) {
+			if !token.May(right, app) {
 				return s.refusedEntry(c, token, app, errForbidden)
 			}
 			c.Set(tokenKey, token)

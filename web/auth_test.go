@@ -13,50 +13,65 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// bearers are the kinds of tokens there are, beside none at all. The app-… ones are for the app asked about, the other-… ones for
-// another.
-var bearers = []string{"admin", "deploy", "read", "app-admin", "app-deploy", "app-read", "other-admin", "other-deploy", "other-read"}
+// bearers are the kinds of tokens there are, beside none at all: one for each right on all apps, on the app asked about ("hello:") and
+// on another ("other:").
+var bearers = []string{
+	"read", "deploy", "env", "run", "admin", "hello:read", "hello:deploy", "hello:env", "hello:run", "hello:admin",
+	"other:read", "other:deploy", "other:env", "other:run", "other:admin",
+}
+
+// The sets of bearers that may ask for something.
+const (
+	everybody  = "everybody"
+	anyToken   = "read deploy env run admin hello:read hello:deploy hello:env hello:run hello:admin other:read other:deploy other:env other:run other:admin"
+	allReaders = "read deploy env run admin"
+	readers    = "read deploy env run admin hello:read hello:deploy hello:env hello:run hello:admin"
+	deployers  = "deploy admin hello:deploy hello:admin"
+	envEditors = "env admin hello:env hello:admin"
+	appAdmins  = "admin hello:admin"
+	operators  = "admin"
+)
 
 // mayAsk says who may ask for what. Nobody else may, and every operation of the document has its line.
 var mayAsk = map[string]string{
-	"alive":            "everybody",
-	"ready":            "everybody",
-	"describe":         "everybody",
-	"metrics":          "admin deploy read",
-	"listApps":         "admin deploy read app-admin app-deploy app-read other-admin other-deploy other-read",
-	"createApp":        "admin",
-	"showApp":          "admin deploy read app-admin app-deploy app-read",
-	"updateApp":        "admin app-admin",
-	"destroyApp":       "admin app-admin",
-	"planApp":          "admin deploy read app-admin app-deploy app-read",
-	"listEnv":          "admin deploy app-admin app-deploy",
-	"changeEnv":        "admin deploy app-admin app-deploy",
-	"followLogs":       "admin deploy read app-admin app-deploy app-read",
-	"listDeployments":  "admin deploy read app-admin app-deploy app-read",
-	"createDeployment": "admin deploy app-admin app-deploy",
-	"showDeployment":   "admin deploy read app-admin app-deploy app-read",
-	"followEvents":     "admin deploy read app-admin app-deploy app-read",
-	"cancelDeployment": "admin deploy app-admin app-deploy",
-	"listTokens":       "admin",
-	"createToken":      "admin",
-	"revokeToken":      "admin",
-	"diagnose":         "admin",
-	"listRegistries":   "admin",
-	"setRegistry":      "admin",
-	"removeRegistry":   "admin",
-	"collect":          "admin",
-	"repoFileSchema":   "everybody",
-	"showGitHub":       "admin",
-	"connectGitHub":    "admin",
-	"disconnectGitHub": "admin",
-	"beginSetup":       "admin",
-	"listDeliveries":   "admin",
-	"receiveWebhook":   "everybody", // it is signed
-	"createUpload":     "admin deploy app-admin app-deploy",
-	"listTrust":        "admin app-admin",
-	"addTrust":         "admin app-admin",
-	"removeTrust":      "admin app-admin",
-	"showAudit":        "admin",
+	"alive":            everybody,
+	"ready":            everybody,
+	"describe":         everybody,
+	"metrics":          allReaders,
+	"listApps":         anyToken,
+	"createApp":        operators,
+	"showApp":          readers,
+	"updateApp":        appAdmins,
+	"destroyApp":       appAdmins,
+	"planApp":          readers,
+	"listEnv":          envEditors,
+	"changeEnv":        envEditors,
+	"followLogs":       readers,
+	"listDeployments":  readers,
+	"createDeployment": deployers,
+	"showDeployment":   readers,
+	"followEvents":     readers,
+	"cancelDeployment": deployers,
+	"listTokens":       operators,
+	"createToken":      operators,
+	"revokeToken":      operators,
+	"diagnose":         operators,
+	"listRegistries":   operators,
+	"setRegistry":      operators,
+	"removeRegistry":   operators,
+	"collect":          operators,
+	"repoFileSchema":   everybody,
+	"showGitHub":       operators,
+	"connectGitHub":    operators,
+	"disconnectGitHub": operators,
+	"beginSetup":       operators,
+	"listDeliveries":   operators,
+	"receiveWebhook":   everybody,
+	"createUpload":     deployers,
+	"listTrust":        appAdmins,
+	"addTrust":         appAdmins,
+	"removeTrust":      appAdmins,
+	"showAudit":        operators,
 }
 
 func TestAuthorisation(t *testing.T) {
@@ -67,12 +82,11 @@ func TestAuthorisation(t *testing.T) {
 	l.logs = writeLines("listening")
 	secrets := map[string]string{}
 	for _, bearer := range bearers {
-		kind, scope, limited := strings.Cut(bearer, "-")
-		token := store.Token{Name: bearer, Scope: bearer}
-		if limited {
-			token.Scope, token.App = scope, map[string]string{"app": "hello", "other": "other"}[kind]
+		app, right, limited := strings.Cut(bearer, ":")
+		if !limited {
+			app, right = "", bearer
 		}
-		secrets[bearer] = l.token(token)
+		secrets[bearer] = l.token(store.Token{Name: bearer, App: app, Rights: store.Rights{store.Right(right)}})
 	}
 	document, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
 	if err != nil {
@@ -95,7 +109,7 @@ func TestAuthorisation(t *testing.T) {
 				request.Header.Set("Authorization", "Bearer "+secrets[bearer])
 				got := l.send(request).status
 				taken := got != http.StatusForbidden && got != http.StatusUnauthorized && !(operation.OperationID != "revokeToken" && got == http.StatusNotFound)
-				if want := allowed == "everybody" || slices.Contains(strings.Fields(allowed), bearer); taken != want {
+				if want := allowed == everybody || slices.Contains(strings.Fields(allowed), bearer); taken != want {
 					t.Errorf("%s by %s: status %d; may: %v", operation.OperationID, bearer, got, want)
 				}
 			}
@@ -103,7 +117,7 @@ func TestAuthorisation(t *testing.T) {
 				request := l.request(method, target, bodyOf(operation))
 				request.Header.Set("Authorization", header)
 				got := l.send(request)
-				if (got.status == http.StatusUnauthorized) == (allowed == "everybody") {
+				if (got.status == http.StatusUnauthorized) == (allowed == everybody) {
 					t.Errorf("%s with %q: status %d", operation.OperationID, header, got.status)
 				}
 				if got.status == http.StatusUnauthorized && got.header.Get("WWW-Authenticate") == "" {
@@ -120,7 +134,7 @@ func bodyOf(operation *openapi3.Operation) string {
 		"createApp":   `{"name":"hello","source":"dockerfile"}`,
 		"updateApp":   `{"hosts":["hello.localhost"]}`,
 		"changeEnv":   `{"set":{"A":"b"}}`,
-		"createToken": `{"scope":"read"}`,
+		"createToken": `{"rights":["read"]}`,
 
 		"connectGitHub": `{"kind":"token","token":"of-the-server"}`,
 		"beginSetup":    `{}`,
@@ -129,7 +143,7 @@ func bodyOf(operation *openapi3.Operation) string {
 
 func TestTokensInTheirForms(t *testing.T) {
 	l := newLab(t)
-	expired := l.token(store.Token{Name: "old", Scope: "admin", ExpiresAt: time.Now().Add(-time.Minute)})
+	expired := l.token(store.Token{Name: "old", Rights: store.Rights{store.RightAdmin}, ExpiresAt: time.Now().Add(-time.Minute)})
 	for name, test := range map[string]struct {
 		set    func(*http.Request)
 		status int
@@ -157,7 +171,7 @@ func TestTokenSeesItsOwnAppOnly(t *testing.T) {
 	l.createApp("hello")
 	l.createApp("other")
 	d := l.enqueue("other")
-	mine := l.token(store.Token{Name: "mine", Scope: "read", App: "hello"})
+	mine := l.token(store.Token{Name: "mine", Rights: store.Rights{store.RightRead}, App: "hello"})
 	ask := func(path string) answer {
 		request := l.request("GET", path, "")
 		request.Header.Set("Authorization", "Bearer "+mine)

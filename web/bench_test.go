@@ -66,7 +66,7 @@ func newBenchServer(b *testing.B) (*store.Store, http.Handler, string) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { opened.Close() })
-	_, token, err := opened.CreateToken(b.Context(), store.Token{Scope: "admin"})
+	_, token, err := opened.CreateToken(b.Context(), store.Token{Rights: store.Rights{store.RightAdmin}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -152,7 +152,7 @@ func (s *server) summary(ctx context.Context, v visit) (deploymentView, error) {
 		now = d.FinishedAt
 	}
 	shown.Age = now.Sub(d.CreatedAt)
-	if v.may("deploy") {
+	if v.may(store.RightDeploy) {
 		shown.MayCancel = d.Verdict == "" && !d.CancelAsked && d.Step.CanCancel()
 		shown.RollbackTo = rollbackGoal(d, shown.Live)
 	}
@@ -207,7 +207,7 @@ func (s *server) addLines(ctx context.Context, shown *deploymentView) error {
 // asked finds the deployment of a form for those who may deploy its app.
 func (s *server) asked(c echo.Context) (v visit, refused bool, err error) {
 	v, refused, err = s.visited(c)
-	if err == nil && !refused && !v.may("deploy") {
+	if err == nil && !refused && !v.may(store.RightDeploy) {
 		err = errForbidden
 	}
 	return v, refused, err

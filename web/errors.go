@@ -21,7 +21,7 @@ var statusOf = map[store.Code]int{
 }
 
 var errForbidden = store.Problemf(store.CodeUnauthorised, "the token does not allow this").
-	WithHint("shipgate token create --scope admin, on the server's own machine")
+	WithHint("shipgate token create --rights admin, on the server's own machine")
 
 // answerError gives every error the one form that users see. What is not meant for them is logged, once, here.
 func (s *server) answerError(err error, c echo.Context) {

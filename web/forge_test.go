@@ -153,7 +153,7 @@ func TestButtons(t *testing.T) {
 	l.createApp("hello")
 	first := l.advance(l.enqueue("hello"), store.StepDone)
 	second := l.advance(l.enqueue("hello"), store.StepDone)
-	b := l.browser(l.session(l.token(store.Token{Scope: "deploy", App: "hello"}), time.Hour))
+	b := l.browser(l.session(l.token(store.Token{Rights: store.Rights{store.RightDeploy}, App: "hello"}), time.Hour))
 	page := func(d store.Deployment) string { return fmt.Sprintf("/deployments/%d", d.ID) }
 	if got := b.get(page(first)); !strings.Contains(got.body, "Go back to this version") || !strings.Contains(got.body, "replaced by") {
 		t.Errorf("a version from before: %s", got.body)

@@ -66,7 +66,7 @@ func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 	l.git = &fakeRepositories{commits: map[string]string{"main": firstCommit, "feature": secondCommit, secondCommit: secondCommit}, tip: firstCommit}
 	l.github, l.identities = &fakeGitHub{}, &fakeIdentities{}
 	l.collect = func(context.Context, bool) ([]store.Garbage, error) { return nil, nil }
-	l.admin = l.token(store.Token{Name: "test", Scope: "admin"})
+	l.admin = l.token(store.Token{Name: "test", Rights: store.Rights{store.RightAdmin}})
 	server := httptest.NewServer(New(Options{
 		Store: opened, Runner: l.runner, Repositories: l.git, GitHub: l.github, Identities: l.identities, BaseURL: func() string { return l.base }, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
 		Logs: func(ctx context.Context, container string, tail int, follow bool, write func(string)) error {

@@ -37,7 +37,7 @@ func (s *server) overviewPage(c echo.Context) error {
 	}
 	rows := []overviewRow{}
 	for _, app := range apps {
-		if !session.May("read", app.Name) {
+		if !session.May(store.RightRead, app.Name) {
 			continue
 		}
 		row := overviewRow{Name: app.Name, URL: s.urlOf(app)}

@@ -100,10 +100,10 @@ func TestWhoSeesAPage(t *testing.T) {
 	l.createApp("other")
 	d := l.enqueue("hello")
 	page, key := fmt.Sprintf("/deployments/%d", d.ID), l.store.PageKey(d.ID)
-	session := func(scope, app string) string {
-		return l.session(l.token(store.Token{Scope: scope, App: app}), time.Hour)
+	session := func(right store.Right, app string) string {
+		return l.session(l.token(store.Token{Rights: store.Rights{right}, App: app}), time.Hour)
 	}
-	revoked := l.token(store.Token{Scope: "admin"})
+	revoked := l.token(store.Token{Rights: store.Rights{store.RightAdmin}})
 	revokedSession := l.session(revoked, time.Hour)
 	gone, _ := l.store.Authenticate(t.Context(), revoked)
 	if err := l.store.RevokeToken(t.Context(), gone.ID); err != nil {
@@ -210,7 +210,7 @@ func TestSignIn(t *testing.T) {
 	if !strings.Contains(wrong.body, "This token is not valid.") || strings.Contains(wrong.body, "sg_wrong") || wrong.header.Get("Set-Cookie") != "" {
 		t.Errorf("a wrong token: %s %v", wrong.body, wrong.header)
 	}
-	expired := l.token(store.Token{Scope: "admin", ExpiresAt: time.Now().Add(-time.Minute)})
+	expired := l.token(store.Token{Rights: store.Rights{store.RightAdmin}, ExpiresAt: time.Now().Add(-time.Minute)})
 	if got := b.post("/login", "token", expired, "next", "/deployments/7"); got.body != wrong.body {
 		t.Errorf("an expired token is answered otherwise: %s", got.body)
 	}

@@ -91,7 +91,7 @@ func TestOverviewShowsWhatTheTokenMaySee(t *testing.T) {
 			t.Errorf("%q is not there: %s", text, all.body)
 		}
 	}
-	one := l.browser(l.session(l.token(store.Token{Scope: "read", App: "serves"}), time.Hour)).get("/").must(t, 200)
+	one := l.browser(l.session(l.token(store.Token{Rights: store.Rights{store.RightRead}, App: "serves"}), time.Hour)).get("/").must(t, 200)
 	if !strings.Contains(one.body, "serves.localhost") || strings.Contains(one.body, "fresh") || strings.Contains(one.body, "breaks") {
 		t.Errorf("a token of one app sees %s", one.body)
 	}
@@ -242,7 +242,7 @@ func TestStreamEndsWithItsRight(t *testing.T) {
 	l.publish("hello", true)
 	d := l.enqueue("hello")
 	path := fmt.Sprintf("/deployments/%d/events", d.ID)
-	secret, token, err := l.store.CreateToken(t.Context(), store.Token{Scope: "read"})
+	secret, token, err := l.store.CreateToken(t.Context(), store.Token{Rights: store.Rights{store.RightRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -278,7 +278,7 @@ func TestStreamEndsWithItsRight(t *testing.T) {
 // The number of a revoked token may be given to the next one: the session of the first opens nothing.
 func TestSessionOfANumberThatIsUsedAgain(t *testing.T) {
 	l := newLab(t)
-	_, first, err := l.store.CreateToken(t.Context(), store.Token{Scope: "read"})
+	_, first, err := l.store.CreateToken(t.Context(), store.Token{Rights: store.Rights{store.RightRead}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestSessionOfANumberThatIsUsedAgain(t *testing.T) {
 	if err := l.store.RevokeToken(t.Context(), first.ID); err != nil {
 		t.Fatal(err)
 	}
-	_, second, err := l.store.CreateToken(t.Context(), store.Token{Scope: "admin"})
+	_, second, err := l.store.CreateToken(t.Context(), store.Token{Rights: store.Rights{store.RightAdmin}})
 	if err != nil {
 		t.Fatal(err)
 	}

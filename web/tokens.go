@@ -19,10 +19,21 @@ func (s *server) listTokens(c echo.Context) error {
 }
 
 type tokenRequest struct {
-	Name    string `json:"name"`
-	App     string `json:"app"`
-	Scope   string `json:"scope"`
-	Seconds int64  `json:"seconds"` // how long it is valid; 0: until revoked
+	Name    string        `json:"name"`
+	App     string        `json:"app"`
+	Rights  []store.Right `json:"rights"`
+	Scope   string        `json:"scope"`   // in place of rights, by clients of earlier versions
+	Seconds int64         `json:"seconds"` // how long it is valid; 0: until revoked
+}
+
+func (r tokenRequest) rights() (store.Rights, error) {
+	switch {
+	case r.Scope == "":
+		return store.NewRights(r.Rights...)
+	case len(r.Rights) > 0:
+		return nil, store.Problemf(store.CodeUsage, "name rights or scope, not both")
+	}
+	return store.RightsOfScope(r.Scope)
 }
 
 // createdToken is the only answer that ever holds a secret.
@@ -36,7 +47,11 @@ func (s *server) createToken(c echo.Context) error {
 	if err := decode(c, &request); err != nil {
 		return err
 	}
-	token := store.Token{Name: request.Name, App: request.App, Scope: request.Scope}
+	rights, err := request.rights()
+	if err != nil {
+		return err
+	}
+	token := store.Token{Name: request.Name, App: request.App, Rights: rights}
 	if request.Seconds < 0 {
 		return store.Problemf(store.CodeUsage, "a token cannot have expired already")
 	}

@@ -45,7 +45,7 @@ func TestTrustOverTheAPI(t *testing.T) {
 	l.ask("DELETE", "/api/v1/apps/hello/trust/x", "").must(t, 400)
 	l.ask("GET", "/api/v1/apps/nobody/trust", "").must(t, 404)
 	deploys := l.request("GET", "/api/v1/apps/hello/trust", "")
-	deploys.Header.Set("Authorization", "Bearer "+l.token(store.Token{App: "hello", Scope: "deploy"}))
+	deploys.Header.Set("Authorization", "Bearer "+l.token(store.Token{App: "hello", Rights: store.Rights{store.RightDeploy}}))
 	l.send(deploys).must(t, 403)
 }
 
@@ -177,7 +177,7 @@ func TestAuditOverTheAPI(t *testing.T) {
 		ID int64 `json:"id"`
 	}
 	deploys := l.request("POST", "/api/v1/apps/hello/deployments", `{"ref":"main"}`)
-	deploys.Header.Set("Authorization", "Bearer "+l.token(store.Token{Name: "ci", App: "hello", Scope: "deploy"}))
+	deploys.Header.Set("Authorization", "Bearer "+l.token(store.Token{Name: "ci", App: "hello", Rights: store.Rights{store.RightDeploy}}))
 	l.send(deploys).must(t, 202).into(t, &d)
 	l.ask("POST", fmt.Sprintf("/api/v1/deployments/%d/cancel", d.ID), "").must(t, 202)
 	l.ask("POST", "/api/v1/apps/hello/deployments", `{"ref":"nowhere"}`).must(t, 404)
@@ -224,7 +224,7 @@ func TestAuditOfProbing(t *testing.T) {
 		ID int64 `json:"id"`
 	}
 	l.ask("POST", "/api/v1/apps/hello/deployments", `{"ref":"main"}`).must(t, 202).into(t, &d)
-	token := l.token(store.Token{Name: "leaked", App: "other", Scope: "deploy"})
+	token := l.token(store.Token{Name: "leaked", App: "other", Rights: store.Rights{store.RightDeploy}})
 	answers := map[string]bool{}
 	for _, number := range []int64{d.ID, d.ID + 100} {
 		cancel := l.request("POST", fmt.Sprintf("/api/v1/deployments/%d/cancel", number), "")

@@ -23,7 +23,7 @@ func TestUpload(t *testing.T) {
 	l := newLab(t)
 	l.createApp("hello")
 	l.ask("POST", "/api/v1/apps", `{"name":"shop","source":"image","config":{"image":"ghcr.io/acme/shop:1"}}`).must(t, 201)
-	deploys := l.token(store.Token{App: "hello", Scope: "deploy"})
+	deploys := l.token(store.Token{App: "hello", Rights: store.Rights{store.RightDeploy}})
 	long := strings.Repeat("x", 3<<20) // more than any other body of the API may have
 	got := l.sendFiles("/api/v1/apps/hello/uploads?subject=Run+7", deploys, "application/x-tar", long).must(t, http.StatusCreated)
 	if want := `"bytes":3145728`; !strings.Contains(got.body, want) || l.git.uploaded != "hello: Run 7: xxxxxxxxxxxxxxxxxxxx" {
@@ -44,9 +44,9 @@ func TestUpload(t *testing.T) {
 		"another type":  {"/api/v1/apps/hello/uploads", deploys, "application/zip", "x", 400},
 		"no type":       {"/api/v1/apps/hello/uploads", deploys, "", "x", 400},
 		"no gzip":       {"/api/v1/apps/hello/uploads", deploys, "application/gzip", "x", 400},
-		"read only":     {"/api/v1/apps/hello/uploads", l.token(store.Token{App: "hello", Scope: "read"}), "application/x-tar", "x", 403},
+		"read only":     {"/api/v1/apps/hello/uploads", l.token(store.Token{App: "hello", Rights: store.Rights{store.RightRead}}), "application/x-tar", "x", 403},
 		"no token":      {"/api/v1/apps/hello/uploads", "", "application/x-tar", "x", 401},
-		"another app":   {"/api/v1/apps/hello/uploads", l.token(store.Token{App: "shop", Scope: "deploy"}), "application/x-tar", "x", 403},
+		"another app":   {"/api/v1/apps/hello/uploads", l.token(store.Token{App: "shop", Rights: store.Rights{store.RightDeploy}}), "application/x-tar", "x", 403},
 		"no such app":   {"/api/v1/apps/nothing/uploads", l.admin, "application/x-tar", "x", 404},
 		"runs an image": {"/api/v1/apps/shop/uploads", l.admin, "application/x-tar", "x", 400},
 	} {

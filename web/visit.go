@@ -16,8 +16,8 @@ type visit struct {
 	key     string // opened the page to a reader without a session
 }
 
-func (v visit) may(scope string) bool {
-	return v.session != nil && v.session.May(scope, v.d.App)
+func (v visit) may(right store.Right) bool {
+	return v.session != nil && v.session.May(right, v.d.App)
 }
 
 // visited finds the deployment of a page for those who may see it. Whoever may not learns nothing, not even whether there
@@ -29,7 +29,7 @@ func (s *server) visited(c echo.Context) (v visit, refused bool, err error) {
 	if code := store.CodeOf(err); !known && code != store.CodeNotFound && code != store.CodeUsage {
 		return v, false, err
 	}
-	if known && v.may("read") {
+	if known && v.may(store.RightRead) {
 		return v, false, nil
 	}
 	if key := c.QueryParam("key"); key != "" {

@@ -105,10 +105,12 @@ func (s *server) router() *echo.Echo {
 	router.POST(webhookPath, echo.WrapHandler(s.GitHub))
 	router.GET("/healthz", s.alive)
 	router.GET("/readyz", s.ready)
-	router.GET("/metrics", s.metricsHandler(), s.allow("read"))
 	router.GET("/api/v1/openapi.json", openAPI)
 	router.GET("/schema/shipgate.json", repoFileSchema)
-	s.routeAPI(router.Group("/api/v1"))
+	router.POST(exchangePath, s.exchange, s.limitExchanges())
+	for _, r := range s.authorisedRoutes() {
+		router.Add(r.method, r.path, r.handler, s.allow(r.right, r.action))
+	}
 	s.routePages(router)
 	return router
 }
@@ -137,42 +139,6 @@ func unless(middleware echo.MiddlewareFunc, paths ...string) echo.MiddlewareFunc
 			return limited(c)
 		}
 	}
-}
-
-func (s *server) routeAPI(api *echo.Group) {
-	api.GET("/apps", s.listApps, s.allow("read"))
-	api.POST("/apps", s.createApp, s.allow("admin"))
-	api.GET("/apps/:app", s.showApp, s.allow("read"))
-	api.PATCH("/apps/:app", s.updateApp, s.allow("admin"))
-	api.DELETE("/apps/:app", s.destroyApp, s.allow("admin"))
-	api.GET("/apps/:app/plan", s.planApp, s.allow("read"))
-	api.GET("/apps/:app/env", s.listEnv, s.allow("deploy"))
-	api.PATCH("/apps/:app/env", s.changeEnv, s.allow("deploy"))
-	api.GET("/apps/:app/logs", s.followLogs, s.allow("read"))
-	api.GET("/apps/:app/deployments", s.listDeployments, s.allow("read"))
-	api.POST("/apps/:app/deployments", s.createDeployment, s.allow("deploy"))
-	api.POST("/apps/:app/uploads", s.createUpload, s.allow("deploy"))
-	api.GET("/deployments/:deployment", s.showDeployment, s.allow("read"))
-	api.GET("/deployments/:deployment/events", s.followEvents, s.allow("read"))
-	api.POST("/deployments/:deployment/cancel", s.cancelDeployment, s.allow("deploy"))
-	api.GET("/tokens", s.listTokens, s.allow("admin"))
-	api.POST("/tokens", s.createToken, s.allow("admin"))
-	api.DELETE("/tokens/:token", s.revokeToken, s.allow("admin"))
-	api.GET("/github", s.showGitHub, s.allow("admin"))
-	api.PUT("/github", s.connectGitHub, s.allow("admin"))
-	api.DELETE("/github", s.disconnectGitHub, s.allow("admin"))
-	api.POST("/github/setup", s.beginSetup, s.allow("admin"))
-	api.GET("/github/deliveries", s.listDeliveries, s.allow("admin"))
-	api.GET("/registries", s.listRegistries, s.allow("admin"))
-	api.PUT("/registries/:host", s.setRegistry, s.allow("admin"))
-	api.DELETE("/registries/:host", s.removeRegistry, s.allow("admin"))
-	api.POST("/gc", s.collect, s.allow("admin"))
-	api.GET("/apps/:app/trust", s.listTrust, s.allow("admin"))
-	api.POST("/apps/:app/trust", s.addTrust, s.allow("admin"))
-	api.DELETE("/apps/:app/trust/:trust", s.removeTrust, s.allow("admin"))
-	api.POST("/oidc/exchange", s.exchange, s.limitExchanges())
-	api.GET("/audit", s.showAudit, s.allow("admin"))
-	api.GET("/doctor", s.diagnose, s.allow("admin"))
 }
 
 // routePages has no route that takes a token: pages go by the session alone, and the API by tokens alone.

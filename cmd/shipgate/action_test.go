@@ -39,7 +39,7 @@ func newWorkflow(t *testing.T) *workflow {
 		t.Fatal(err)
 	}
 	w.must("app", "create", "web", "--source", "dockerfile", "--host", "web.localhost", "--health", "/healthz", "--health-timeout", "5s", "--no-token")
-	if w.token = strings.TrimSpace(w.must("token", "create", "--app", "web", "--scope", "deploy", "--expires", "1d")); w.token == "" {
+	if w.token = strings.TrimSpace(w.must("token", "create", "--app", "web", "--rights", "read,deploy", "--expires", "1d")); w.token == "" {
 		t.Fatal("no token was made")
 	}
 	app, err := os.ReadFile(filepath.Join(w.server.bin, "testapp"))

@@ -119,7 +119,7 @@ func (c *cli) createApp(command *cobra.Command, body map[string]any, why string,
 		var token struct {
 			Secret string `json:"secret"`
 		}
-		request := map[string]any{"name": "remote of " + app.Name, "app": app.Name, "scope": "deploy"}
+		request := map[string]any{"name": "remote of " + app.Name, "app": app.Name, "rights": []string{"read", "deploy"}}
 		if err := server.call(ctx, http.MethodPost, "/api/v1/tokens", request, &token); err != nil {
 			return err
 		}

@@ -248,7 +248,7 @@ func TestAppCreate(t *testing.T) {
 		`POST /api/v1/apps {"config":{"branch":"live","build_args":{"A":"1=2"},"deploy_strategy":"blue-green","healthcheck":{"path":"/up","timeout":"5s"},"port":80,` +
 			`"repo_name":"it","repo_owner":"me","resources":{"cpus":0.5,"memory":"64m"},"volumes":[{"name":"data","path":"/data","read_only":true}]},` +
 			`"hosts":["a.localhost"],"name":"hello","source":"dockerfile"}`,
-		`POST /api/v1/tokens {"app":"hello","name":"remote of hello","scope":"deploy"}`,
+		`POST /api/v1/tokens {"app":"hello","name":"remote of hello","rights":["read","deploy"]}`,
 	}
 	if strings.Join(f.asked, "\n") != strings.Join(want, "\n") {
 		t.Errorf("asked\n%s\nwant\n%s", strings.Join(f.asked, "\n"), strings.Join(want, "\n"))

@@ -304,7 +304,7 @@ func TestRemoteOfANewApp(t *testing.T) {
 	_, rest, _ := strings.Cut(created.Remote, "http://x:")
 	secret, path, _ := strings.Cut(rest, "@")
 	token, err := d.store.Authenticate(t.Context(), secret)
-	if err != nil || token.Scope != "deploy" || token.App != "hello" || !strings.HasSuffix(path, "/hello.git") {
+	if err != nil || token.Rights.String() != "read,deploy" || token.App != "hello" || !strings.HasSuffix(path, "/hello.git") {
 		t.Errorf("remote %s: %+v, %v", created.Remote, token, err)
 	}
 }

@@ -94,9 +94,13 @@ func (c *cli) tokenCommand() *cobra.Command {
 
 func (c *cli) tokenCreateCommand() *cobra.Command {
 	var app, scope, name string
+	var rights []string
 	var expires lifetime
 	command := &cobra.Command{
-		Use: "create", Short: "Make a token; its secret is shown once", Args: cobra.NoArgs,
+		Use: "create", Short: "Create a token; its secret is shown once", Args: cobra.NoArgs,
+		Example: `  shipgate token create --rights read,deploy --app web --expires 90d
+  shipgate token create --rights env --app web --name settings
+  shipgate token create --rights read --name prometheus`,
 		RunE: func(command *cobra.Command, _ []string) error {
 			server, err := c.client()
 			if err != nil {
@@ -106,7 +110,12 @@ func (c *cli) tokenCreateCommand() *cobra.Command {
 				store.Token
 				Secret string `json:"secret"`
 			}
-			body := map[string]any{"name": name, "app": app, "scope": scope, "seconds": int64(time.Duration(expires).Seconds())}
+			body := map[string]any{"name": name, "app": app, "seconds": int64(time.Duration(expires).Seconds())}
+			if scope != "" {
+				body["scope"] = scope
+			} else {
+				body["rights"] = rights
+			}
 			if err := server.call(command.Context(), http.MethodPost, "/api/v1/tokens", body, &token); err != nil {
 				return err
 			}
@@ -114,7 +123,10 @@ func (c *cli) tokenCreateCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&app, "app", "", "only for this app")
-	command.Flags().StringVar(&scope, "scope", "deploy", "admin, deploy or read")
+	command.Flags().StringSliceVar(&rights, "rights", []string{"read", "deploy"}, "what it allows: read, deploy, env, run, admin; each includes read, and admin all")
+	command.Flags().StringVar(&scope, "scope", "", "")
+	_ = command.Flags().MarkDeprecated("scope", "use --rights")
+	command.MarkFlagsMutuallyExclusive("rights", "scope")
 	command.Flags().StringVar(&name, "name", "", "what it is for")
 	command.Flags().Var(&expires, "expires", "how long it is valid, such as 90d or 12h (default: until revoked)")
 	return command
@@ -129,9 +141,9 @@ func (c *cli) tokenListCommand() *cobra.Command {
 				return err
 			}
 			return c.print(tokens, func(w io.Writer) {
-				rows := [][]string{{"ID", "NAME", "SCOPE", "APP", "LAST USED", "EXPIRES"}}
+				rows := [][]string{{"ID", "NAME", "RIGHTS", "APP", "LAST USED", "EXPIRES"}}
 				for _, token := range tokens {
-					rows = append(rows, []string{strconv.FormatInt(token.ID, 10), token.Name, token.Scope, token.App, when(token.LastUsedAt), when(token.ExpiresAt)})
+					rows = append(rows, []string{strconv.FormatInt(token.ID, 10), token.Name, token.Rights.String(), token.App, when(token.LastUsedAt), when(token.ExpiresAt)})
 				}
 				table(w, rows)
 			})
@@ -141,7 +153,7 @@ func (c *cli) tokenListCommand() *cobra.Command {
 
 func (c *cli) tokenRevokeCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "revoke ID", Short: "Make a token invalid", Args: cobra.ExactArgs(1),
+		Use: "revoke ID", Short: "Revoke a token", Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			server, err := c.client()
 			if err != nil {

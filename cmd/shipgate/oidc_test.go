@@ -125,7 +125,7 @@ func TestIdentitiesAgainstTheServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	mine := slices.DeleteFunc(tokens, func(token store.Token) bool { return !strings.HasPrefix(token.Name, "identity of ") })
-	if len(mine) != 2 || mine[0].Scope != "deploy" || mine[0].App != "site" || mine[0].Environment != "production" || time.Until(mine[0].ExpiresAt) > 15*time.Minute {
+	if len(mine) != 2 || mine[0].Rights.String() != "read,deploy" || mine[0].App != "site" || mine[0].Environment != "production" || time.Until(mine[0].ExpiresAt) > 15*time.Minute {
 		t.Errorf("tokens %+v", mine)
 	}
 	if code, said := s.end(syscall.SIGTERM); code != exitDone {

@@ -54,3 +54,7 @@ UPDATE releases SET config = json_set(config, '$.volumes', json((
         'read_only', json(iif(',' || substr(value ->> 'path', instr(value ->> 'path', ':') + 1) || ',' LIKE '%,ro,%' OR value ->> 'read_only', 'true', 'false'))))
     END)) FROM json_each(config, '$.volumes'))))
     WHERE json_valid(config) AND EXISTS (SELECT 1 FROM json_each(config, '$.volumes') WHERE instr(value ->> 'path', ':') > 1);
+-- Tokens have a set of rights, separated by commas, in place of a scope. The scope deploy could change environment variables; the
+-- right deploy cannot.
+ALTER TABLE tokens RENAME COLUMN scope TO rights;
+UPDATE tokens SET rights = CASE rights WHEN 'admin' THEN 'read,deploy,env,run,admin' WHEN 'deploy' THEN 'read,deploy' WHEN 'read' THEN 'read' ELSE '' END;
