@@ -169,6 +169,9 @@ func environ(env map[string]string) []string {
 	return list
 }
 
+// stopped reports whether the app is not to run the deployment, as far as was known when the attempt began.
+func (a *attempt) stopped() bool { return a.app.Stopped(a.d.ID) }
+
 // previous is the attempt that is live until this one is; false on a first deployment.
 func (a *attempt) previous(ctx context.Context) (*attempt, bool, error) {
 	live, found, err := a.Store.Live(ctx, a.d.App)

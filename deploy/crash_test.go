@@ -148,13 +148,21 @@ func (s *schedule) work(r *Runner) {
 		r.stop()
 	})
 	defer watchdog.Stop()
-	for _, live := range r.reconcile(r.root) {
-		if err := r.startLive(r.root, live); err != nil && r.root.Err() == nil {
-			s.fault("start what is live: %s", err)
-		}
-	}
+	r.reconcile(r.root)
 	r.drainQueue(r.root, appName)
+	s.settle(r)
 	s.world.point("all done")
+}
+
+// settle is what the app's keeper does, without its pauses.
+func (s *schedule) settle(r *Runner) {
+	for range 5 {
+		again, err := r.settle(r.root, appName)
+		if again == 0 && err == nil || r.root.Err() != nil {
+			return
+		}
+		r.keepers.revived = map[string]revival{}
+	}
 }
 
 // tally counts schedules and reports those that went wrong, without drowning the reader.

@@ -113,7 +113,21 @@ func (r *Runner) mayBeHeld(ctx context.Context, app string) (bool, error) {
 }
 
 // Destroy ends the app's deployments and removes its route and containers. Volumes and images stay.
-func (r *Runner) Destroy(ctx context.Context, app string) error {
+func (r *Runner) Destroy(ctx context.Context, name string) (err error) {
+	app, err := r.Store.App(ctx, name)
+	if err != nil {
+		return err
+	}
+	takeBack := r.giveUp(app)
+	defer func() {
+		if err != nil {
+			takeBack()
+		}
+	}()
+	return r.takeDown(ctx, name)
+}
+
+func (r *Runner) takeDown(ctx context.Context, app string) error {
 	if err := r.endLane(ctx, app); err != nil {
 		return err
 	}

@@ -21,6 +21,10 @@ type Engine interface {
 	// Watch reports what happens to the container from now on, and its present state where that says it has ended.
 	// It survives the loss of the engine's event stream, judging anew after reconnecting. The channel closes with ctx.
 	Watch(ctx context.Context, name string) (<-chan store.ContainerEvent, error)
+	// States returns the present state of each container of an app.
+	States(ctx context.Context, app string) ([]store.ContainerStatus, error)
+	// Changes tells when containers change, and when the engine is lost and back, until ctx ends. It carries no state.
+	Changes(ctx context.Context) <-chan store.EngineChange
 	// Diagnose looks at a container that did not become healthy.
 	Diagnose(ctx context.Context, name string, logLines int) (store.Diagnosis, error)
 }
@@ -39,6 +43,8 @@ type Stacks interface {
 	Up(ctx context.Context, spec store.StackSpec, log func(line string)) error
 	// Running says whether the routed service of this very deployment runs.
 	Running(ctx context.Context, app string, deployment int64) (bool, error)
+	// Stop stops the containers of the app's stack, each with its own grace, and keeps them. A missing stack is no error.
+	Stop(ctx context.Context, app string) error
 	// Down removes the containers and networks of the app's stack. Volumes stay. A missing stack is no error.
 	Down(ctx context.Context, app string) error
 	// List gives the apps that have containers of a stack.

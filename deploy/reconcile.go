@@ -14,6 +14,7 @@ import (
 // gives their addresses back, also those of containers that an earlier process removed before it died. The containers of
 // a stack are Compose's.
 func (r *Runner) removeAllBut(ctx context.Context, app string, live store.Deployment, grace time.Duration) error {
+	defer r.lockContainers(app)()
 	containers, err := r.Engine.List(ctx, app)
 	if err != nil {
 		return fmt.Errorf("list containers: %w", err)
@@ -62,13 +63,23 @@ func (r *Runner) reconcileRoutes(ctx context.Context) error {
 	}
 	for _, route := range routes {
 		if !slices.ContainsFunc(apps, func(app store.App) bool { return app.Name == route.App }) {
-			trouble = errors.Join(trouble, r.Router.Remove(ctx, route.App))
+			trouble = errors.Join(trouble, r.removeUnknownRoute(ctx, route))
 		}
 	}
 	return trouble
 }
 
-// reconcileRoute leaves an app alone that has a deployment at work: taking that up puts the route right, too.
+// removeUnknownRoute removes the route of an app that was destroyed. Of one that was never heard of the database may be the
+// wrong one, or empty: its visitors are served on.
+func (r *Runner) removeUnknownRoute(ctx context.Context, route store.Route) error {
+	if destroyed, err := r.Store.Destroyed(ctx, route.App); err != nil || destroyed {
+		return errors.Join(err, r.Router.Remove(ctx, route.App))
+	}
+	r.Logger.Warn("the proxy serves an app that the database does not know; it is left alone", "app", route.App, "hosts", route.Hosts)
+	return nil
+}
+
+// reconcileRoute leaves an app alone that has a deployment at work, until that is live: taking it up puts the route right.
 func (r *Runner) reconcileRoute(ctx context.Context, app store.App, routes []store.Route) error {
 	live, found, err := r.Store.Live(ctx, app.Name)
 	if err != nil {
@@ -78,12 +89,12 @@ func (r *Runner) reconcileRoute(ctx context.Context, app store.App, routes []sto
 	if err != nil {
 		return err
 	}
-	working := len(unfinished) > 0 && !unfinished[0].StartedAt.IsZero()
+	working := len(unfinished) > 0 && !unfinished[0].StartedAt.IsZero() && unfinished[0].Step != store.StepLive
 	switch {
 	case working && (!found || routed(routes, app.Name)):
 		return nil
 	case !found && routed(routes, app.Name):
-		return r.Router.Remove(ctx, app.Name)
+		return r.removeFailedRoute(ctx, app.Name, routes)
 	case !found:
 		return nil
 	case inPlace(routes, app, live.Target):
@@ -94,6 +105,20 @@ func (r *Runner) reconcileRoute(ctx context.Context, app store.App, routes []sto
 	}
 	r.Logger.Info("put route right", "app", app.Name, "deployment", live.Deployment)
 	return nil
+}
+
+// removeFailedRoute removes the route to a first deployment that failed. One to a deployment that the database has no row
+// of stays, for the same reason as that of an unknown app.
+func (r *Runner) removeFailedRoute(ctx context.Context, app string, routes []store.Route) error {
+	at := slices.IndexFunc(routes, func(route store.Route) bool { return route.App == app })
+	d, err := r.Store.Deployment(ctx, routes[at].Target.Deployment)
+	switch {
+	case store.CodeOf(err) == store.CodeNotFound || err == nil && d.App != app:
+		return r.removeUnknownRoute(ctx, routes[at])
+	case err != nil:
+		return err
+	}
+	return r.Router.Remove(ctx, app)
 }
 
 func routed(routes []store.Route, app string) bool {
@@ -107,46 +132,50 @@ func inPlace(routes []store.Route, app store.App, target store.Target) bool {
 	})
 }
 
-// sweep removes what an earlier process left behind of apps without work, and gives what is live and does not run. It
-// comes before the lanes, so that no deployment begins meanwhile.
-func (r *Runner) sweep(ctx context.Context) (idle []store.Live, err error) {
+// sweep removes what an earlier process left behind of apps without work, and of apps that were destroyed. It comes before
+// the lanes, so that no deployment begins meanwhile.
+func (r *Runner) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.Patience.Engine)
 	defer cancel()
 	containers, err := r.Engine.List(ctx, "")
 	if err != nil {
-		return nil, fmt.Errorf("list containers: %w", err)
+		return fmt.Errorf("list containers: %w", err)
 	}
 	apps, err := r.Store.Apps(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	var trouble error
 	for _, app := range apps {
-		live, is, err := r.sweepApp(ctx, app.Name, containers)
-		if is {
-			idle = append(idle, live)
-		}
-		trouble = errors.Join(trouble, err)
-	}
-	known := func(name string) bool {
-		return slices.ContainsFunc(apps, func(app store.App) bool { return app.Name == name })
+		trouble = errors.Join(trouble, r.sweepApp(ctx, app.Name, containers))
 	}
 	for _, container := range containers {
-		switch {
-		case known(container.App):
-		case container.Role == store.RoleStack:
-			trouble = errors.Join(trouble, r.removeStack(ctx, container.App))
-		default:
-			trouble = errors.Join(trouble, r.discard(ctx, container, store.DefaultStopGrace))
+		if !slices.ContainsFunc(apps, func(app store.App) bool { return app.Name == container.App }) {
+			trouble = errors.Join(trouble, r.sweepUnknown(ctx, container))
 		}
 	}
-	return idle, trouble
+	return trouble
 }
 
-func (r *Runner) sweepApp(ctx context.Context, app string, containers []store.Container) (live store.Live, idle bool, err error) {
+// sweepUnknown removes a container of an app that was destroyed, and leaves one alone whose app was never heard of.
+func (r *Runner) sweepUnknown(ctx context.Context, container store.Container) error {
+	destroyed, err := r.Store.Destroyed(ctx, container.App)
+	switch {
+	case err != nil:
+		return err
+	case !destroyed:
+		r.Logger.Warn("a container belongs to an app that the database does not know; it is left alone", "app", container.App, "container", container.Name)
+		return nil
+	case container.Role == store.RoleStack:
+		return r.removeStack(ctx, container.App)
+	}
+	return r.discard(ctx, container, store.DefaultStopGrace)
+}
+
+func (r *Runner) sweepApp(ctx context.Context, app string, containers []store.Container) error {
 	unfinished, err := r.Store.Unfinished(ctx, app)
 	if err != nil || len(unfinished) > 0 {
-		return live, false, err
+		return err
 	}
 	live, found, err := r.Store.Live(ctx, app)
 	if err == nil && !found && slices.ContainsFunc(containers, func(container store.Container) bool {
@@ -155,38 +184,7 @@ func (r *Runner) sweepApp(ctx context.Context, app string, containers []store.Co
 		err = r.removeStack(ctx, app) // of a first deployment that failed
 	}
 	if err != nil {
-		return live, false, err
-	}
-	err = r.removeAllBut(ctx, app, store.Deployment{ID: live.Deployment, Container: live.Container}, store.DefaultStopGrace)
-	runs := slices.ContainsFunc(containers, func(container store.Container) bool {
-		return container.Name == live.Container && container.Running
-	})
-	return live, found && live.Container != "" && !runs, err
-}
-
-// startLive starts what is live and does not run: the engine was away when a failed deployment was to start it again.
-func (r *Runner) startLive(ctx context.Context, live store.Live) error {
-	d, err := r.Store.Deployment(ctx, live.Deployment)
-	if err != nil {
 		return err
 	}
-	a, err := r.newAttempt(ctx, d, r.Logger)
-	if err != nil {
-		return err
-	}
-	if err := a.load(ctx); err != nil {
-		return err
-	}
-	if a.isStack() {
-		return a.up(ctx, func(string) {})
-	}
-	spec, err := a.spec()
-	if err != nil {
-		return err
-	}
-	spec.KeepRunning = true
-	r.Logger.Info("start what is live", "app", d.App, "deployment", d.ID, "container", spec.Name)
-	ctx, cancel := context.WithTimeout(ctx, r.Patience.Engine)
-	defer cancel()
-	return r.Engine.Start(ctx, spec)
+	return r.removeAllBut(ctx, app, store.Deployment{ID: live.Deployment, Container: live.Container}, store.DefaultStopGrace)
 }

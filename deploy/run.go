@@ -39,6 +39,9 @@ func (r *Runner) run(ctx context.Context, id int64, logger *slog.Logger) error {
 			return err
 		}
 		logger.Info("step", "step", a.d.Step)
+		if a.d.Step == store.StepLive {
+			r.attend(a.d.App)
+		}
 	}
 	return nil
 }

@@ -47,7 +47,8 @@ type Patience struct {
 // Runner owns the lanes: one goroutine per app that has work.
 type Runner struct {
 	Options
-	builds chan struct{}
+	builds  chan struct{}
+	keepers *keepers
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
@@ -78,6 +79,7 @@ func New(options Options) *Runner {
 	return &Runner{
 		Options: options,
 		builds:  make(chan struct{}, max(1, options.BuildsAtOnce)),
+		keepers: newKeepers(),
 		lanes:   map[string]*lane{},
 		routing: map[string]*sync.Mutex{},
 		warmed:  make(chan struct{}, 1),
@@ -109,14 +111,14 @@ func or(value, fallback time.Duration) time.Duration {
 // What cannot be put right now, because the engine is away, is logged and left to the next deployment.
 func (r *Runner) Start(ctx context.Context) error {
 	changed, unwatch := r.Store.Watch(store.QueueTopic)
-	for _, live := range r.reconcile(ctx) {
-		r.revive(live)
-	}
+	r.reconcile(ctx)
+	r.keepers.start()
 	if err := r.wakeLanes(ctx); err != nil {
 		unwatch()
 		return err
 	}
 	r.work.Go(r.endWarmInTime)
+	r.work.Go(r.followEngine)
 	r.work.Go(func() {
 		defer unwatch()
 		for {
@@ -133,19 +135,16 @@ func (r *Runner) Start(ctx context.Context) error {
 	return nil
 }
 
-// reconcile puts routes and containers right, each within its patience: a router or engine that hangs is not waited for. It
-// gives what is live and does not run.
-func (r *Runner) reconcile(ctx context.Context) (idle []store.Live) {
+// reconcile puts routes and containers right, each within its patience: a router or engine that hangs is not waited for.
+func (r *Runner) reconcile(ctx context.Context) {
 	routing, cancel := context.WithTimeout(ctx, r.Patience.Route)
 	defer cancel()
 	if err := r.reconcileRoutes(routing); err != nil {
 		r.Logger.Error("put routes right", "error", err)
 	}
-	idle, err := r.sweep(ctx)
-	if err != nil {
+	if err := r.sweep(ctx); err != nil {
 		r.Logger.Error("put containers right", "error", err)
 	}
-	return idle
 }
 
 // Close stops taking work and waits. Deployments that run stay where they are, for the next process to take up.
@@ -184,23 +183,6 @@ func (r *Runner) wakeLane(app string) {
 	r.work.Go(func() { r.runLane(app, started) })
 }
 
-// revive starts what is live in the lane of its app, whose deployments wait for it. Other apps do not: a stack takes its time.
-func (r *Runner) revive(live store.Live) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		return
-	}
-	started := &lane{}
-	r.lanes[live.App] = started
-	r.work.Go(func() {
-		if err := r.startLive(r.root, live); err != nil && r.root.Err() == nil {
-			r.Logger.Error("start what is live", "app", live.App, "deployment", live.Deployment, "error", err)
-		}
-		r.runLane(live.App, started)
-	})
-}
-
 // runLane works through an app's queue until it is empty. It looks once more when it was woken meanwhile.
 func (r *Runner) runLane(app string, self *lane) {
 	for {
@@ -209,6 +191,7 @@ func (r *Runner) runLane(app string, self *lane) {
 		if !self.again || r.closed {
 			delete(r.lanes, app)
 			r.mu.Unlock()
+			r.attend(app)
 			return
 		}
 		self.again = false

@@ -27,6 +27,7 @@ func (a *attempt) startStack(ctx context.Context) error {
 
 // upAloud has what Compose says in the history before anything that follows.
 func (a *attempt) upAloud(ctx context.Context) error {
+	defer a.lockContainers(a.d.App)()
 	lines := a.newLineLog("start")
 	defer lines.close()
 	return a.up(ctx, lines.add)
@@ -129,8 +130,12 @@ func (a *attempt) undoStack(ctx context.Context, old *attempt, found bool) error
 		err := retry(bounded, func(ctx context.Context) error { return a.Stacks.Down(ctx, a.d.App) })
 		return errors.Join(err, a.Store.FreeAddress(ctx, a.d.ID))
 	}
+	defer a.lockContainers(a.d.App)()
 	if err := retry(bounded, func(ctx context.Context) error { return old.up(ctx, func(string) {}) }); err != nil {
 		return fmt.Errorf("bring old stack up again: %w", err)
+	}
+	if old.stopped() {
+		return errors.Join(a.Stacks.Stop(bounded, a.d.App), a.Store.FreeAddress(ctx, a.d.ID))
 	}
 	probe, successes, _ := old.probeOf()
 	if result := a.probeUntil(bounded, probe, successes); !result.passed {

@@ -55,6 +55,7 @@ func (a *attempt) stopPrevious(ctx context.Context) (store.Change, error) {
 	grace := a.config.Shared().StopGrace.Or(store.DefaultStopGrace)
 	bounded, cancel := context.WithTimeout(ctx, grace+a.Patience.Engine)
 	defer cancel()
+	defer a.lockContainers(a.d.App)()
 	containers, err := a.Engine.List(bounded, a.d.App)
 	if err != nil {
 		return store.Change{}, fmt.Errorf("list containers: %w", err)
@@ -305,6 +306,9 @@ func (a *attempt) liveText(ctx context.Context) (string, error) {
 // It never flips the verdict: what it cannot remove in time is left to the next deployment's reaping.
 func (a *attempt) reap(ctx context.Context) (store.Change, error) {
 	if err := a.keepRunning(ctx); err != nil {
+		return store.Change{}, err
+	}
+	if sure, err := a.ensureRouted(ctx); !sure {
 		return store.Change{}, err
 	}
 	if err := a.drainPrevious(ctx); err != nil {

@@ -55,7 +55,7 @@ func (a *attempt) takeBack(ctx context.Context, old *attempt, found bool) error 
 		return errors.Join(a.undoStack(ctx, old, found), a.routeBack(ctx, old, found, healthy), a.tidy(ctx, old, found))
 	}
 	trouble := a.removeOwn(ctx)
-	if a.d.Strategy == store.Recreate && found && held && !old.isSite() {
+	if a.d.Strategy == store.Recreate && found && held && !old.isSite() && !old.stopped() {
 		trouble = errors.Join(trouble, a.startAgain(ctx, old))
 	}
 	if a.d.Strategy == store.Recreate && built {
@@ -150,6 +150,8 @@ func (a *attempt) tidy(ctx context.Context, old *attempt, found bool) error {
 func (a *attempt) lastWord(found bool, old *attempt, trouble error) string {
 	text, _, _ := strings.Cut(a.d.Reason, " failed: ") // the details stand above, and after "rejected" below
 	switch {
+	case found && trouble == nil && old.stopped():
+		text += a.sprintf("; %s stays stopped", a.d.App)
 	case found && trouble == nil:
 		text += a.sprintf("; %d keeps serving", old.d.ID)
 	case !found && trouble == nil:

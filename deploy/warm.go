@@ -65,6 +65,7 @@ func (a *attempt) keepWarm(ctx context.Context) error {
 	if err := a.Store.KeepWarm(ctx, previous.ID, time.Now().Add(window)); err != nil {
 		return err
 	}
+	defer a.lockContainers(a.d.App)()
 	grace := a.config.Shared().StopGrace.Or(store.DefaultStopGrace)
 	bounded, cancel := context.WithTimeout(ctx, grace+a.Patience.Reap)
 	defer cancel()

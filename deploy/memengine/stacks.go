@@ -107,6 +107,18 @@ func (s *Stacks) Running(ctx context.Context, app string, deployment int64) (run
 	return running, err
 }
 
+// Stop stops the containers of the app's stack and keeps them.
+func (s *Stacks) Stop(ctx context.Context, app string) error {
+	return s.engine.call(ctx, "stop stack "+app, func() error {
+		for _, c := range s.engine.containers {
+			if c.spec.App == app && c.spec.Role == store.RoleStack && c.running {
+				s.engine.end(c, 0, false)
+			}
+		}
+		return nil
+	})
+}
+
 // Down removes the containers of the app's stack.
 func (s *Stacks) Down(ctx context.Context, app string) error {
 	return s.engine.call(ctx, "down "+app, func() error {
