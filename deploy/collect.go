@@ -20,7 +20,7 @@ func (r *Runner) Collect(ctx context.Context, dry bool) ([]store.Garbage, error)
 	for _, container := range containers {
 		needed := container.Role == store.RoleStack
 		if !needed {
-			needed, err = r.Store.NeedsContainer(ctx, container.App, container.Name)
+			needed, err = r.needsContainer(ctx, container)
 		}
 		if err == nil && !needed {
 			garbage = append(garbage, store.Garbage{Kind: "container", App: container.App, Name: container.Name})
@@ -31,4 +31,13 @@ func (r *Runner) Collect(ctx context.Context, dry bool) ([]store.Garbage, error)
 		trouble = errors.Join(trouble, err)
 	}
 	return garbage, trouble
+}
+
+// needsContainer also reports those of an app that the database has never heard of: it may be the wrong one, or empty.
+func (r *Runner) needsContainer(ctx context.Context, container store.Container) (bool, error) {
+	if _, err := r.Store.App(ctx, container.App); err != nil {
+		destroyed, unread := r.Store.Destroyed(ctx, container.App)
+		return !destroyed, errors.Join(notFoundIsNil(err), unread)
+	}
+	return r.Store.NeedsContainer(ctx, container.App, container.Name)
 }

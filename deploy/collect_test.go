@@ -21,6 +21,8 @@ func TestCollect(t *testing.T) {
 		return spec.Name
 	}
 	old, busy, unknown := stray(appName, 77, "10.214.3.1:8080"), stray("busy", 78, "10.214.3.2:8080"), stray("gone", 79, "10.214.3.3:8080")
+	s.app("gone", `{"deploy_strategy":"blue-green"}`)
+	s.must(s.store.DestroyApp(t.Context(), "gone"))
 	builds := s.gateBuilds()
 	s.push("busy", 2)
 	builds.wait(t)

@@ -61,6 +61,7 @@ type schedule struct {
 	before  store.Live // what was live at the beginning
 	hadLive bool
 	wrong   []string
+	free    bool // the app is stopped or started, so that nothing holds at every moment
 
 	mu       sync.Mutex
 	verdicts map[int64]store.Verdict
@@ -96,7 +97,9 @@ func (s *schedule) live(at string) (points []string, crashed bool) {
 		point = s.nameless(point)
 		if !dead {
 			points = append(points, point)
-			s.checkBetween(point)
+			if !s.free {
+				s.checkBetween(point)
+			}
 		}
 		if point != at && !dead {
 			return nil

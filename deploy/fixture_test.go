@@ -68,6 +68,9 @@ func (l *laboratory) config() []byte {
 		config["publish_dir"] = "public"
 	} else {
 		timeout := "30s"
+		if l.hasty {
+			timeout = "3s"
+		}
 		if l.version != "healthy" {
 			timeout = "25ms" // what never becomes healthy need not be waited for
 		}

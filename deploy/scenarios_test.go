@@ -20,6 +20,7 @@ type scenario struct {
 	holdsLost bool // the proxy dies with us: its routes survive, what it parked does not
 	stray     bool // a container of an older deployment runs
 	previous  bool // a version is live
+	hasty     bool // its health check does not wait for what has ended
 }
 
 func (s scenario) String() string {

@@ -131,15 +131,13 @@ func (a *attempt) undoStack(ctx context.Context, old *attempt, found bool) error
 		return errors.Join(err, a.Store.FreeAddress(ctx, a.d.ID))
 	}
 	defer a.lockContainers(a.d.App)()
-	if err := retry(bounded, func(ctx context.Context) error { return old.up(ctx, func(string) {}) }); err != nil {
-		return fmt.Errorf("bring old stack up again: %w", err)
-	}
+	up := func(ctx context.Context) error { return old.up(ctx, func(string) {}) }
 	if old.stopped() {
-		return errors.Join(a.Stacks.Stop(bounded, a.d.App), a.Store.FreeAddress(ctx, a.d.ID))
+		err := retry(bounded, func(ctx context.Context) error { return errors.Join(up(ctx), a.Stacks.Stop(ctx, a.d.App)) })
+		return errors.Join(err, a.Store.FreeAddress(ctx, a.d.ID))
 	}
-	probe, successes, _ := old.probeOf()
-	if result := a.probeUntil(bounded, probe, successes); !result.passed {
-		return fmt.Errorf("wait for old stack: %s", result.last.Text)
+	if err := a.untilAnswers(bounded, old, up); err != nil {
+		return fmt.Errorf("bring old stack up again: %w", err)
 	}
 	a.say(ctx, "undo", "%s runs again · %s", old.d.Container, seconds(time.Since(began)))
 	return a.Store.FreeAddress(ctx, a.d.ID)

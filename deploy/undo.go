@@ -86,15 +86,32 @@ func (a *attempt) startAgain(ctx context.Context, old *attempt) error {
 	spec.KeepRunning = true
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Undo)
 	defer cancel()
-	if err := retry(bounded, func(ctx context.Context) error { return a.Engine.Start(ctx, spec) }); err != nil {
+	err = a.untilAnswers(bounded, old, func(ctx context.Context) error { return a.Engine.Start(ctx, spec) })
+	if err != nil {
 		return fmt.Errorf("start old container again: %w", err)
-	}
-	probe, successes, _ := old.probeOf()
-	if result := a.probeUntil(bounded, probe, successes); !result.passed {
-		return fmt.Errorf("wait for old container: %s", result.last.Text)
 	}
 	a.say(ctx, "undo", "%s runs again · %s", old.d.Container, seconds(time.Since(began)))
 	return nil
+}
+
+// againAfter is how long what was started may take to answer before it is started once more: it may have ended meanwhile,
+// with its engine.
+const againAfter = 5 * time.Second
+
+// untilAnswers starts the old version until it answers.
+func (a *attempt) untilAnswers(ctx context.Context, old *attempt, start func(ctx context.Context) error) error {
+	probe, successes, _ := old.probeOf()
+	return retry(ctx, func(ctx context.Context) error {
+		if err := start(ctx); err != nil {
+			return err
+		}
+		bounded, cancel := context.WithTimeout(ctx, againAfter)
+		defer cancel()
+		if result := a.probeUntil(bounded, probe, successes); !result.passed {
+			return fmt.Errorf("no answer: %s", result.last.Text)
+		}
+		return nil
+	})
 }
 
 // routeBack makes sure that requests go to the old target, or nowhere when there was none, and ends a hold. The route is
