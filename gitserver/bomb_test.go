@@ -261,7 +261,7 @@ func takeBomb(t *testing.T, file string) {
 	check(t, err)
 	defer pack.Close()
 	result := "taken"
-	q, err := r.ingest(context.Background(), pack, Limits{}.withDefaults(), nil, boundary{})
+	q, err := r.ingest(context.Background(), pack, intake{limits: Limits{}.withDefaults()})
 	if err != nil {
 		result = err.Error()
 	} else {

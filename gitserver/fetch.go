@@ -94,7 +94,7 @@ func (s *Server) fetch(ctx context.Context, r *repository, f *forge, want plumbi
 	f.allowPack(s.limits.PackBytes)
 	body := &forgeBody{source: packBody(request.Capabilities, response)}
 	cut := slices.DeleteFunc(response.Shallows, func(id plumbing.Hash) bool { return id != want })
-	q, err := r.ingest(ctx, body, s.limits, nil, r.packs.Load().boundary.with(cut))
+	q, err := r.ingest(ctx, body, intake{limits: s.limits, cut: r.packs.Load().boundary.with(cut)})
 	if err != nil {
 		return f.refusedPack(want, body.fault, err)
 	}

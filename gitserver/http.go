@@ -216,7 +216,10 @@ func ourCapabilities() (*capability.List, error) {
 
 // receive answers a push. What is refused before the protocol is under way is given back as an error.
 func (s *Server) receive(w http.ResponseWriter, r *http.Request, app store.App) error {
-	body, err := inflatedBody(r)
+	control := http.NewResponseController(w)
+	steady := &steadyBody{body: r.Body, control: control, idle: s.idle}
+	defer steady.end()
+	body, err := inflatedBody(r, steady)
 	if err != nil {
 		return err
 	}
@@ -234,27 +237,28 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, app store.App) 
 	if err != nil {
 		return err
 	}
-	control := http.NewResponseController(w)
 	if err := control.EnableFullDuplex(); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return fmt.Errorf("answer while the request is read: %w", err)
 	}
-	out := newSideband(w, control.Flush, request.capabilities, s.keepAlive)
-	defer out.stop()
+	out := newSideband(w, func() error {
+		_ = control.SetWriteDeadline(time.Now().Add(s.idle)) // a client that reads nothing is let go
+		return control.Flush()
+	}, request.capabilities, s.keepAlive)
+	defer func() { out.stop(); _ = control.SetWriteDeadline(time.Time{}) }()
 	p := &push{
-		server: s, app: app, repository: repository, request: request, body: body, out: out,
+		server: s, app: app, repository: repository, request: request, body: body, steady: steady, out: out,
 		refused: map[string]error{}, moved: map[string]bool{}, log: s.log.With("app", app.Name),
-		stopReading: func() { _ = control.SetReadDeadline(time.Now()) },
 	}
 	p.run(r.Context())
 	return nil
 }
 
-func inflatedBody(r *http.Request) (io.Reader, error) {
+func inflatedBody(r *http.Request, content io.Reader) (io.Reader, error) {
 	switch r.Header.Get("Content-Encoding") {
 	case "", "identity":
-		return r.Body, nil
+		return content, nil
 	case "gzip", "x-gzip":
-		body, err := gzip.NewReader(r.Body)
+		body, err := gzip.NewReader(content)
 		if err != nil {
 			return nil, refusal("the request is not gzip: %w", err)
 		}

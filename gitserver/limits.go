@@ -1,6 +1,10 @@
 package gitserver
 
-import "github.com/go-git/go-git/v5/plumbing"
+import (
+	"math"
+
+	"github.com/go-git/go-git/v5/plumbing"
+)
 
 // Limits bound what one push may cost. Zero means the default.
 type Limits struct {
@@ -23,17 +27,6 @@ const (
 	workRatio = 256
 )
 
-func checkStructure(kind plumbing.ObjectType, size int64) error {
-	most := int64(maxText)
-	if kind == plumbing.TreeObject {
-		most = maxTree
-	}
-	if size > most {
-		return refusal("a %s has %d bytes, and %d are allowed", kind, size, most)
-	}
-	return nil
-}
-
 // budget counts what a pack costs against the limits.
 type budget struct {
 	limits   Limits
@@ -49,7 +42,25 @@ func (b *budget) object(size int64) error {
 	return b.spend(size)
 }
 
+// structure bounds commits, trees and tags, which are read whole.
+func (b *budget) structure(kind plumbing.ObjectType, size int64) error {
+	most := int64(maxText)
+	if kind == plumbing.TreeObject {
+		most = maxTree
+	}
+	if size > most && !b.ours() {
+		return refusal("a %s has %d bytes, and %d are allowed", kind, size, most)
+	}
+	return nil
+}
+
+// ours reports whether the pack was made here, of what was let in before or is bounded otherwise.
+func (b *budget) ours() bool { return b.limits.InflatedBytes == math.MaxInt64 }
+
 func (b *budget) spend(size int64) error {
+	if b.ours() {
+		return nil
+	}
 	b.spent += size
 	if b.spent > b.limits.InflatedBytes {
 		return refusal("the objects of the pack have more than %d bytes together", b.limits.InflatedBytes)

@@ -24,10 +24,9 @@ type push struct {
 	repository *repository
 	request    *pushRequest
 	body       io.Reader
+	steady     *steadyBody // below body
 	out        *sideband
-
-	stopReading func() // makes a read of the body that waits fail
-	log         *slog.Logger
+	log        *slog.Logger
 
 	deployBranch string
 	refused      map[string]error // by ref
@@ -35,15 +34,15 @@ type push struct {
 	unpack       error            // why the pack was refused
 }
 
-// run takes the push in and, when it deploys, stays until the verdict. A client that leaves after its pack has arrived
+// run takes the push in and, when it deploys, stays until the verdict. A client that leaves once its pack is unpacked
 // changes nothing.
 func (p *push) run(ctx context.Context) {
+	receiving, end := p.whileReceiving(ctx)
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(p.server.closing, cancel)()
-	broken := context.AfterFunc(p.server.closing, p.stopReading)
-	deployment, err := p.take(work)
-	broken()
+	deployment, err := p.take(work, receiving)
+	end()
 	if err != nil {
 		p.refuseRest(p.ours(err))
 	}
@@ -53,9 +52,18 @@ func (p *push) run(ctx context.Context) {
 	p.report()
 }
 
+// whileReceiving gives the context of the work until the deployment exists: it ends with the client, the app and the server.
+func (p *push) whileReceiving(ctx context.Context) (receiving context.Context, end func()) {
+	receiving, cancel := context.WithCancelCause(ctx)
+	stop := func(why error) func() { return func() { cancel(why); p.steady.stop() } }
+	closing := context.AfterFunc(p.server.closing, stop(errClosing))
+	destroyed := context.AfterFunc(p.repository.alive, stop(errDestroyed))
+	return receiving, func() { closing(); destroyed(); p.steady.end(); cancel(nil) }
+}
+
 // take brings objects and refs in, in an order that leaves nothing behind when it is broken off: everything is checked
 // in the quarantine before the first change to the repository. It gives the deployment to follow, if there is one.
-func (p *push) take(ctx context.Context) (*store.Deployment, error) {
+func (p *push) take(ctx, receiving context.Context) (*store.Deployment, error) {
 	defer p.drain()
 	if err := p.chooseDeployBranch(); err != nil {
 		return nil, err
@@ -71,7 +79,7 @@ func (p *push) take(ctx context.Context) (*store.Deployment, error) {
 	q := &quarantine{}
 	if p.request.hasPack() {
 		var err error
-		if q, err = p.repository.ingest(ctx, p.body, p.server.limits, p.request.shallow, p.repository.packs.Load().boundary); err != nil {
+		if q, err = p.unpackPack(receiving); err != nil {
 			p.unpack = p.ours(p.beyondBoundary(err))
 			return nil, p.unpack
 		}
@@ -80,6 +88,22 @@ func (p *push) take(ctx context.Context) (*store.Deployment, error) {
 	p.repository.lock.Lock()
 	defer p.repository.lock.Unlock()
 	return p.admit(ctx, q)
+}
+
+func (p *push) unpackPack(ctx context.Context) (*quarantine, error) {
+	leave, err := p.server.receiving.enter(p.app.Name)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	q, err := p.repository.ingest(ctx, p.body, intake{
+		limits: p.server.limits, shallow: p.request.shallow, cut: p.repository.packs.Load().boundary,
+		waits: func() { p.out.line("wait", fmt.Sprintf("%d other packs are being unpacked", unpackedAtOnce)) },
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return nil, store.Problemf(store.CodeUnreachable, "the push was broken off: %w", cause)
+	}
+	return q, err
 }
 
 // admit checks what depends on the present refs, and makes the push's changes. The repository is locked.
@@ -284,6 +308,9 @@ func (p *push) report() {
 const maxDrain = 1 << 30
 
 func (p *push) drain() {
+	if p.steady.over() {
+		return
+	}
 	if _, err := io.CopyN(io.Discard, p.body, maxDrain); err != nil && !errors.Is(err, io.EOF) {
 		p.log.Debug("client left during its push", "error", err)
 	}

@@ -27,30 +27,29 @@ type quarantine struct {
 }
 
 // ingest takes a pack off the wire into a quarantine: scanned while it is spooled, completed where it is thin, indexed,
-// and checked for links that lead nowhere. Shallow lists the commits whose parents the client
-// itself does not have; those of the commits in cut may be missing here too.
-func (r *repository) ingest(ctx context.Context, body io.Reader, limits Limits, shallow []plumbing.Hash, cut boundary) (*quarantine, error) {
+// and checked for links that lead nowhere.
+func (r *repository) ingest(ctx context.Context, body io.Reader, how intake) (*quarantine, error) {
 	dir, err := os.MkdirTemp(r.dir, quarantinePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("create quarantine: %w", err)
 	}
 	there := r.packs.Load()
 	q := &quarantine{dir: dir, collected: there.collected}
-	if err := q.fill(ctx, body, limits, shallow, there, cut); err != nil {
+	if err := q.fill(ctx, r, body, how, there); err != nil {
 		return nil, errors.Join(err, q.discard())
 	}
 	return q, nil
 }
 
-func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, shallow []plumbing.Hash, there *objects, cut boundary) error {
+func (q *quarantine) fill(ctx context.Context, r *repository, body io.Reader, how intake, there *objects) error {
 	file, err := os.OpenFile(filepath.Join(q.dir, "pack"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o444)
 	if err != nil {
 		return fmt.Errorf("create spool: %w", err)
 	}
 	q.pack = &pack{file: file, scratch: scratch{filepath.Dir(q.dir)}}
-	links := newLinks(cut)
-	budget := &budget{limits: limits}
-	spool := &spool{body: body, file: file, left: limits.PackBytes, limit: limits.PackBytes}
+	links := newLinks(how.cut)
+	budget := &budget{limits: how.limits}
+	spool := &spool{body: body, file: file, left: how.limits.PackBytes, limit: how.limits.PackBytes}
 	entries, sum, err := scanPack(spool, budget, links, scratch{q.dir})
 	if spool.fault != nil {
 		return fmt.Errorf("spool pack: %w", spool.fault)
@@ -62,16 +61,21 @@ func (q *quarantine) fill(ctx context.Context, body io.Reader, limits Limits, sh
 		q.pack = nil
 		return file.Close()
 	}
+	done, err := r.takeTurnToUnpack(ctx, how.waits)
+	if err != nil {
+		return err
+	}
+	defer done()
 	links.objects, links.there = len(entries), there
 	resolver := newResolver(ctx, file, entries, links, budget, scratch{q.dir})
 	if err := resolver.inside(); err != nil {
 		return err
 	}
-	if sum, err = complete(resolver, file, there, limits, sum); err != nil {
+	if sum, err = complete(resolver, file, there, how.limits, sum); err != nil {
 		return err
 	}
 	if to, from, broken := links.missing(resolver.kinds, there); broken {
-		return brokenLink(to, from, shallow, len(there.boundary) > 0)
+		return brokenLink(to, from, how.shallow, len(there.boundary) > 0)
 	}
 	q.pack.name = sum.String()
 	q.pack.index, err = q.writeIndex(resolver.entries, sum)

@@ -182,7 +182,7 @@ func (plan *repackPlan) fill(ctx context.Context, q *quarantine) error {
 		writer.CloseWithError(err) // nil: the end of the pack
 		written <- err
 	}()
-	err := q.fill(ctx, reader, everything, nil, &objects{packs: plan.young, boundary: plan.boundary}, plan.boundary)
+	err := q.fill(ctx, &repository{}, reader, intake{limits: everything, cut: plan.boundary}, &objects{packs: plan.young, boundary: plan.boundary})
 	reader.CloseWithError(err)
 	if failed := <-written; failed != nil && !errors.Is(failed, err) {
 		return failed

@@ -85,7 +85,7 @@ func TestRepackGivesWayToWhatCame(t *testing.T) {
 // take lets a hand-made pack in.
 func (r *rig) take(repository *repository, p packBuilder) {
 	r.t.Helper()
-	q, err := repository.ingest(r.t.Context(), bytes.NewReader(p.bytes()), everything, nil, boundary{})
+	q, err := repository.ingest(r.t.Context(), bytes.NewReader(p.bytes()), intake{limits: everything})
 	check(r.t, err)
 	repository.lock.Lock()
 	defer repository.lock.Unlock()
@@ -124,7 +124,7 @@ func TestPushAcrossACollection(t *testing.T) {
 		check(t, err)
 		var p packBuilder
 		p.add(plumbing.CommitObject, commitText(plumbing.NewHash(strings.TrimSpace(string(out)))))
-		q, err := c.repository.ingest(t.Context(), bytes.NewReader(p.bytes()), everything, nil, boundary{})
+		q, err := c.repository.ingest(t.Context(), bytes.NewReader(p.bytes()), intake{limits: everything})
 		check(t, err)
 		return q
 	}

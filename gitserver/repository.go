@@ -20,10 +20,11 @@ type repository struct {
 	lock  sync.Mutex // held while refs or the set of packs change; never while a deployment runs
 	packs atomic.Pointer[objects]
 
-	fetching chan struct{} // full while a fetch or a collection runs; a channel, so that waiting for it can be given up
-	look     lastLook      // of the collection whose turn it is
-	alive    context.Context
-	destroy  context.CancelFunc // ends alive
+	unpacking chan struct{} // of the server: holds a token for each pack at work; nil: there is no bound
+	fetching  chan struct{} // full while a fetch or a collection runs; a channel, so that waiting for it can be given up
+	look      lastLook      // of the collection whose turn it is
+	alive     context.Context
+	destroy   context.CancelFunc // ends alive
 }
 
 func (r *repository) packDir() string { return filepath.Join(r.dir, "objects", "pack") }

@@ -179,7 +179,7 @@ func (r *resolver) resolve(at, delta int) (body, error) {
 	e := &r.entries[delta]
 	kind := r.entries[r.path[at].entry].kind
 	if kind != plumbing.BlobObject {
-		if err := checkStructure(kind, e.result); err != nil {
+		if err := r.budget.structure(kind, e.result); err != nil {
 			return body{}, err
 		}
 	}

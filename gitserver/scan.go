@@ -138,7 +138,7 @@ func (s *scan) whole(e *entry) error {
 }
 
 func (s *scan) structure(e *entry, inflater io.Reader) error {
-	if err := checkStructure(e.kind, e.size); err != nil {
+	if err := s.budget.structure(e.kind, e.size); err != nil {
 		return err
 	}
 	s.hasher.begin(e.kind, e.size)

@@ -42,6 +42,9 @@ type Server struct {
 	client    *http.Client  // for forges
 	stall     time.Duration // how long a forge may send nothing
 	youngAge  time.Duration // of packs that are left as they came
+	idle      time.Duration // how long the body of a push may stand still
+	unpacking chan struct{} // holds a token for each pack at work
+	receiving receiving
 
 	closing context.Context // ends when Close is called
 	close   context.CancelFunc
@@ -60,6 +63,7 @@ func New(options Options) (*Server, error) {
 		store: options.Store, dir: options.Dir, limits: options.Limits.withDefaults(), log: options.Logger,
 		preflight: options.Preflight, keepAlive: keepAlive, repositories: map[string]*repository{},
 		remote: options.Remote, client: newForgeClient(), stall: stallPatience, youngAge: youngAge,
+		idle: bodyIdle, unpacking: make(chan struct{}, unpackedAtOnce),
 	}
 	if s.log == nil {
 		s.log = slog.Default()
@@ -143,6 +147,7 @@ func (s *Server) ensureRepository(app string) (*repository, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.unpacking = s.unpacking
 	s.repositories[app] = r
 	return r, nil
 }

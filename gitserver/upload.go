@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -34,6 +35,14 @@ func (s *Server) Upload(ctx context.Context, app store.App, subject string, cont
 	if err != nil {
 		return upload, err
 	}
+	leave, err := s.receiving.enter(app.Name)
+	if err != nil {
+		return upload, err
+	}
+	defer leave()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(r.alive, func() { cancel(errDestroyed) })()
 	dir, err := os.MkdirTemp(r.dir, quarantinePrefix)
 	if err != nil {
 		return upload, fmt.Errorf("create quarantine: %w", err)
@@ -66,7 +75,9 @@ func (s *Server) takeIn(ctx context.Context, r *repository, pack *uploadPack) er
 	if err != nil {
 		return err
 	}
-	q, err := r.ingest(ctx, stream, s.limits, nil, r.packs.Load().boundary)
+	limits := s.limits
+	limits.InflatedBytes = math.MaxInt64 // the pack is ours, without deltas, of files that were counted
+	q, err := r.ingest(ctx, stream, intake{limits: limits, cut: r.packs.Load().boundary})
 	if err != nil {
 		return err
 	}

@@ -285,7 +285,7 @@ func FuzzUpload(f *testing.F) {
 		stream, err := pack.stream()
 		check(t, err)
 		q := &quarantine{dir: t.TempDir()}
-		check(t, q.fill(t.Context(), stream, limits, nil, &objects{}, nil))
+		check(t, q.fill(t.Context(), &repository{}, stream, intake{limits: limits}, &objects{}))
 		check(t, q.discard())
 	})
 }
