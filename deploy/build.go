@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/shipgate/shipgate/store"
@@ -176,60 +175,4 @@ func (a *attempt) newRelease(artefact store.Artefact) (store.Release, error) {
 		App: a.d.App, Deployment: a.d.ID, SHA: a.d.SHA, Artefact: artefact,
 		Source: a.app.Source, Config: a.app.Config, SealedEnv: sealed,
 	}, nil
-}
-
-// lineLog writes lines to the history in the order they come, as many at a time as came while the last ones were written.
-type lineLog struct {
-	attempt *attempt
-	kind    string
-	mu      sync.Mutex
-	waiting []store.Event
-	arrived chan struct{}
-	done    sync.WaitGroup
-}
-
-func (a *attempt) newLineLog(kind string) *lineLog {
-	l := &lineLog{attempt: a, kind: kind, arrived: make(chan struct{}, 1)}
-	arrived := l.arrived
-	l.done.Go(func() {
-		for range arrived {
-			l.flush()
-		}
-		l.flush()
-	})
-	return l
-}
-
-func (l *lineLog) add(line string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.arrived == nil {
-		return // a builder that speaks after it returned
-	}
-	l.waiting = append(l.waiting, store.Event{Kind: l.kind, At: time.Now(), Text: l.attempt.masked.Replace(line)})
-	select {
-	case l.arrived <- struct{}{}:
-	default:
-	}
-}
-
-func (l *lineLog) flush() {
-	l.mu.Lock()
-	events := l.waiting
-	l.waiting = nil
-	l.mu.Unlock()
-	if len(events) == 0 {
-		return
-	}
-	if err := l.attempt.Store.Log(context.Background(), l.attempt.d.ID, events...); err != nil {
-		l.attempt.logger.Error("write build log", "error", err)
-	}
-}
-
-func (l *lineLog) close() {
-	l.mu.Lock()
-	close(l.arrived)
-	l.arrived = nil
-	l.mu.Unlock()
-	l.done.Wait()
 }

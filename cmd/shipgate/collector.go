@@ -42,6 +42,9 @@ func (c *collector) collect(ctx context.Context, dry bool) ([]store.Garbage, err
 		more, err := part(ctx, kept, dry)
 		found, trouble = append(found, more...), errors.Join(trouble, err)
 	}
+	if !dry {
+		trouble = errors.Join(trouble, c.store.PruneLogs(ctx, kept), c.store.Compact(ctx))
+	}
 	return found, trouble
 }
 
