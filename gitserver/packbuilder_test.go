@@ -6,6 +6,7 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"github.com/go-git/go-git/v5/plumbing"
 )
@@ -16,9 +17,13 @@ type packBuilder struct {
 	count   uint32 // what the header declares; 0: as many as there are
 }
 
+var deflaters = sync.Pool{New: func() any { return zlib.NewWriter(nil) }} // making one costs far more than a small object
+
 func deflated(content []byte) []byte {
 	var b bytes.Buffer
-	w := zlib.NewWriter(&b)
+	w := deflaters.Get().(*zlib.Writer)
+	defer deflaters.Put(w)
+	w.Reset(&b)
 	_, _ = w.Write(content)
 	_ = w.Close()
 	return b.Bytes()
