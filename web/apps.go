@@ -159,7 +159,22 @@ func (s *server) destroyApp(c echo.Context) error {
 	if err := s.Store.DestroyApp(ctx, name); err != nil {
 		return err
 	}
+	if left := s.volumesLeft(ctx, name); len(left) > 0 {
+		return c.JSON(http.StatusOK, map[string][]string{"volumes_left": left})
+	}
 	return c.NoContent(http.StatusNoContent)
+}
+
+// volumesLeft lists the volumes that outlive their app. The app is gone, whatever the engine answers.
+func (s *server) volumesLeft(ctx context.Context, app string) []string {
+	if s.Volumes == nil {
+		return nil
+	}
+	left, err := s.Volumes(ctx, app)
+	if err != nil {
+		s.Logger.Warn("list the volumes of a destroyed app", "app", app, "error", err)
+	}
+	return left
 }
 
 func (s *server) planApp(c echo.Context) error {

@@ -256,6 +256,19 @@ func TestContainerLog(t *testing.T) {
 	l.problem("GET", "/api/v1/apps/nobody/logs", "", 404)
 }
 
+func TestContainerLogIsPlainUnlessRaw(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	l.advance(l.enqueue("hello"), store.StepDone)
+	l.logs = writeLines("\x1b]0;x\x07one\u202e", "two")
+	if got := l.ask("GET", "/api/v1/apps/hello/logs", "").must(t, 200); got.body != "one\ntwo\n" {
+		t.Errorf("%q", got.body)
+	}
+	if got := l.ask("GET", "/api/v1/apps/hello/logs?raw=true", "").must(t, 200); got.body != "\x1b]0;x\x07one\u202e\ntwo\n" {
+		t.Errorf("raw: %q", got.body)
+	}
+}
+
 // Following a log ends with the server, and a client that leaves ends the reading of it.
 func TestContainerLogIsFollowed(t *testing.T) {
 	l := newLab(t)

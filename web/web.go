@@ -69,6 +69,7 @@ type Options struct {
 	Logs         Logs
 	Doctor       func(ctx context.Context) Report
 	Destroyed    func(ctx context.Context, app string, withData bool) error   // removes artefacts, and volumes with the data
+	Volumes      func(ctx context.Context, app string) ([]string, error)      // of the app, on the engine; nil: none
 	Collect      func(ctx context.Context, dry bool) ([]store.Garbage, error) // removes, or dry only lists, what nothing needs
 	URL          func(host string) string
 	BaseURL      func() string   // the public address of this server, without a slash at the end

@@ -239,10 +239,16 @@ func (c *cli) appDestroyCommand() *cobra.Command {
 				return err
 			}
 			path := fmt.Sprintf("/api/v1/apps/%s?with_data=%t", url.PathEscape(args[0]), withData)
-			if err := server.call(command.Context(), http.MethodDelete, path, nil, nil); err != nil {
+			var answer struct {
+				VolumesLeft []string `json:"volumes_left"`
+			}
+			if err := server.call(command.Context(), http.MethodDelete, path, nil, &answer); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.stderr, "%s destroyed\n", args[0])
+			if len(answer.VolumesLeft) > 0 {
+				fmt.Fprintf(c.stderr, "its volumes stay, with what is in them; to remove them: docker volume rm %s\n", strings.Join(answer.VolumesLeft, " "))
+			}
 			return nil
 		},
 	}

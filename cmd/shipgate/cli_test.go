@@ -307,6 +307,26 @@ func TestDestroyAsksForTheName(t *testing.T) {
 	}
 }
 
+func TestDestroySaysWhichVolumesStay(t *testing.T) {
+	f := newFakeServer(t, map[string]http.HandlerFunc{"DELETE /api/v1/apps/hello": reply(200, map[string]any{"volumes_left": []string{"a", "b"}})})
+	if got := shipgate(t.Context(), f.env(), "", "app", "destroy", "hello", "--yes"); got.code != 0 || !strings.Contains(got.stderr, "docker volume rm a b\n") {
+		t.Errorf("exit %d, %s", got.code, got.stderr)
+	}
+}
+
+// What an app writes cannot command the terminal of who reads its log, unless that is wanted.
+func TestLogsArePlain(t *testing.T) {
+	for raw, want := range map[bool]string{false: "red\nlast\n", true: "\x1b[31mred\u202e\nlast"} {
+		f := newFakeServer(t, map[string]http.HandlerFunc{"GET /api/v1/apps/hello/logs": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, "\x1b[31mred\u202e\nlast")
+		}})
+		got := shipgate(t.Context(), f.env(), "", "logs", "hello", fmt.Sprintf("--raw=%t", raw))
+		if got.stdout != want || len(f.asked) != 1 || !strings.Contains(f.asked[0], fmt.Sprintf("raw=%t", raw)) {
+			t.Errorf("raw %t: %q, asked %q", raw, got.stdout, f.asked)
+		}
+	}
+}
+
 // The data directory's token is for its own server, whatever else is set.
 func TestWhichServerIsAsked(t *testing.T) {
 	local, remote := newFakeServer(t, nil), newFakeServer(t, nil)

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,9 +17,13 @@ import (
 // envCommand takes the app before the verb, as people say it: shipgate env hello set A=b.
 func (c *cli) envCommand() *cobra.Command {
 	var reveal bool
+	var file string
 	command := &cobra.Command{
 		Use: "env APP [set NAME=VALUE… | unset NAME… | list]", Short: "The app's environment; it takes effect with the next deployment",
-		Args: cobra.MinimumNArgs(1),
+		Long: "Set, unset and list the app's environment. Changes take effect with the next deployment.\n\n" +
+			"NAME=- reads the value from standard input; NAME alone asks for it at a terminal, without echo.",
+		Example: "  shipgate env hello set DATABASE_URL\n  shipgate env hello set KEY=- < key.pem\n  shipgate env hello set --from-file .env",
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			verb := "list"
 			if len(args) > 1 {
@@ -30,12 +33,15 @@ func (c *cli) envCommand() *cobra.Command {
 			switch verb {
 			case "list":
 				return c.listEnv(command.Context(), path, reveal)
-			case "set", "unset":
-				return c.changeEnv(command.Context(), path, verb, args[2:])
+			case "set":
+				return c.setEnv(command.Context(), path, args[2:], file)
+			case "unset":
+				return c.changeEnv(command.Context(), path, map[string]any{"unset": args[2:]}, len(args) > 2)
 			}
 			return store.Problemf(store.CodeUsage, "env has no verb %q", verb).WithHint("shipgate env %s set NAME=VALUE", args[0])
 		},
 	}
+	command.Flags().StringVar(&file, "from-file", "", "set: NAME=VALUE lines, as in a .env file; - for standard input")
 	command.Flags().BoolVar(&reveal, "reveal", false, "list: show the values, too")
 	return command
 }
@@ -59,21 +65,17 @@ func (c *cli) listEnv(ctx context.Context, path string, reveal bool) error {
 	})
 }
 
-func (c *cli) changeEnv(ctx context.Context, path, verb string, args []string) error {
-	if len(args) == 0 {
-		return store.Problemf(store.CodeUsage, "env %s needs a name", verb)
+func (c *cli) setEnv(ctx context.Context, path string, args []string, file string) error {
+	values, err := c.envValues(ctx, args, file)
+	if err != nil {
+		return err
 	}
-	body := map[string]any{"unset": args}
-	if verb == "set" {
-		values := map[string]string{}
-		for _, text := range args {
-			name, value, found := strings.Cut(text, "=")
-			if !found {
-				return store.Problemf(store.CodeUsage, "%s is not NAME=VALUE", text)
-			}
-			values[name] = value
-		}
-		body = map[string]any{"set": values}
+	return c.changeEnv(ctx, path, map[string]any{"set": values}, len(values) > 0)
+}
+
+func (c *cli) changeEnv(ctx context.Context, path string, body map[string]any, named bool) error {
+	if !named {
+		return store.Problemf(store.CodeUsage, "no variable is named").WithHint("shipgate env APP set NAME=VALUE, or: shipgate env APP set --from-file .env")
 	}
 	server, err := c.client()
 	if err != nil {

@@ -1,11 +1,11 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -23,20 +23,17 @@ func (c *cli) registryLoginCommand() *cobra.Command {
 	var username string
 	var fromStdin bool
 	command := &cobra.Command{
-		Use: "login HOST", Short: "Store a name and a password, sealed; the password is read from standard input", Args: cobra.ExactArgs(1),
+		Use: "login HOST", Short: "Store a name and a password, sealed; it is asked for without echo, or read from standard input", Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			if !fromStdin {
-				fmt.Fprintf(c.stderr, "Password for %s at %s: ", username, args[0])
-			}
-			password, err := io.ReadAll(io.LimitReader(c.stdin, longestPassword))
+			password, err := c.password(command.Context(), fmt.Sprintf("Password for %s at %s: ", username, args[0]), fromStdin)
 			if err != nil {
-				return fmt.Errorf("read password: %w", err)
+				return err
 			}
 			server, err := c.client()
 			if err != nil {
 				return err
 			}
-			body := map[string]string{"username": username, "password": strings.TrimRight(string(password), "\r\n")}
+			body := map[string]string{"username": username, "password": password}
 			if err := server.call(command.Context(), http.MethodPut, "/api/v1/registries/"+url.PathEscape(args[0]), body, nil); err != nil {
 				return err
 			}
@@ -45,11 +42,17 @@ func (c *cli) registryLoginCommand() *cobra.Command {
 		},
 	}
 	command.Flags().StringVar(&username, "username", "", "who to be there")
-	command.Flags().BoolVar(&fromStdin, "password-stdin", false, "ask for nothing")
+	command.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input, also at a terminal")
 	return command
 }
 
-const longestPassword = 64 << 10 // some are whole key files
+// password asks at a terminal, without echo; else it comes from standard input.
+func (c *cli) password(ctx context.Context, prompt string, fromStdin bool) (string, error) {
+	if fd, person := c.terminal(); person && !fromStdin {
+		return c.askSecret(ctx, fd, prompt)
+	}
+	return c.readSecret()
+}
 
 func (c *cli) registryListCommand() *cobra.Command {
 	return &cobra.Command{
