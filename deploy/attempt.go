@@ -145,11 +145,10 @@ func (a *attempt) containerSpec() store.ContainerSpec {
 
 // containerOf gives the deployment that the container was made for: an earlier one, where a warm one was taken over.
 func (a *attempt) containerOf() int64 {
-	number, err := strconv.ParseInt(strings.TrimPrefix(a.d.Container, a.d.App+"-"), 10, 64)
-	if err != nil {
-		return a.d.ID
+	if number, ok := store.DeploymentOf(a.d.Container); ok {
+		return number
 	}
-	return number
+	return a.d.ID
 }
 
 // volumes are those of the config, and the storage of a Deno app that asked for it.

@@ -38,13 +38,32 @@ func (a *attempt) runReleaseCommand(ctx context.Context) error {
 func (a *attempt) runCommand(ctx context.Context, words []string) (exitCode int, err error) {
 	lines := a.newLineLog("release")
 	defer lines.close()
-	return a.Commands.Run(ctx, a.commandSpec(words), lines.add)
+	spec := a.commandSpec(words)
+	if spec.Name, err = a.commandName(ctx); err != nil {
+		return 0, err
+	}
+	return a.Commands.Run(ctx, spec, lines.add)
 }
 
-// commandSpec is the app's own container but for the command, the name and the address.
+// commandName returns the name of the container that the command runs in. An earlier server that began with it may have
+// named it otherwise.
+func (a *attempt) commandName(ctx context.Context) (string, error) {
+	containers, err := a.Engine.List(ctx, a.d.App)
+	if err != nil {
+		return "", fmt.Errorf("list containers: %w", err)
+	}
+	for _, c := range containers {
+		if c.Role == store.RoleCommand && c.Deployment == a.d.ID {
+			return c.Name, nil
+		}
+	}
+	return store.CommandName(a.Store.ServerID(), a.d.App, a.d.ID), nil
+}
+
+// commandSpec is the app's own container but for the command and the address; its name is commandName's.
 func (a *attempt) commandSpec(words []string) store.ContainerSpec {
 	spec := a.containerSpec()
-	spec.Name, spec.Deployment = store.CommandName(a.Store.ServerID(), a.d.App, a.d.ID), a.d.ID
+	spec.Deployment = a.d.ID
 	spec.Role, spec.Command, spec.Address = store.RoleCommand, words, netip.AddrPort{}
 	return spec
 }

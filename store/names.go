@@ -1,6 +1,9 @@
 package store
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
 // The names of what a server makes on the engine. Apps are named by [a-z0-9-] only, so a name in which the app ends in
 // ".", "/" or "_" is never the name of anything of another app. A name that is stored in a row is used as it is, and
@@ -12,6 +15,13 @@ func shortID(serverID string) string { return serverID[:min(8, len(serverID))] }
 // ContainerName returns the name of a deployment's container, shipgate-ID8.APP.N.
 func ContainerName(serverID, app string, deployment int64) string {
 	return "shipgate-" + shortID(serverID) + "." + app + "." + itoa(deployment)
+}
+
+// DeploymentOf returns the deployment that a container of this name was made for, by the present or an earlier server.
+func DeploymentOf(container string) (deployment int64, ok bool) {
+	number := container[strings.LastIndexAny(container, ".-")+1:]
+	deployment, err := strconv.ParseInt(number, 10, 64)
+	return deployment, err == nil
 }
 
 // CommandName returns the name of the container of a deployment's release command, shipgate-ID8.APP.N.release.

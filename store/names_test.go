@@ -25,6 +25,19 @@ func TestNames(t *testing.T) {
 	}
 }
 
+func TestDeploymentOfAContainer(t *testing.T) {
+	for name, want := range map[string]int64{ContainerName("0123456789", "my-app-3", 12): 12, OldContainerName("my-app-3", 12): 12} {
+		if got, ok := DeploymentOf(name); got != want || !ok {
+			t.Errorf("%s: %d, want %d", name, got, want)
+		}
+	}
+	for _, name := range []string{"", "hello", CommandName("0123456789", "hello", 1), OldCommandName("hello", 1)} {
+		if got, ok := DeploymentOf(name); ok {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
 // FuzzNamesOfTwoAppsNeverMeet makes each kind of name for two apps, of one server or two.
 func FuzzNamesOfTwoAppsNeverMeet(f *testing.F) {
 	f.Add("01234567", "a", "b-c", int64(1), "01234567", "a-b", "c", int64(1))

@@ -163,7 +163,12 @@ func (s *scriptServer) serve(ts *testscript.TestScript, args []string) {
 
 // start starts the server and returns when it can take a push. A second one takes the first one's addresses.
 func (s *scriptServer) start(args ...string) error {
-	args = append([]string{"serve", "--data", s.dir, "--listen", s.api, "--public-addr", s.public, "--allow-source", "127.0.0.1", "--allow-image", "shipgate-test-*"}, args...)
+	return s.launch(append([]string{"--allow-source", "127.0.0.1", "--allow-image", "shipgate-test-*"}, args...)...)
+}
+
+// launch starts the server with no other flags than where it listens and those given.
+func (s *scriptServer) launch(args ...string) error {
+	args = append([]string{"serve", "--data", s.dir, "--listen", s.api, "--public-addr", s.public}, args...)
 	s.command = exec.Command(filepath.Join(s.bin, "shipgate"), args...)
 	s.command.Env = append(os.Environ(), composePlugin()...)
 	stderr, err := s.command.StderrPipe()

@@ -19,7 +19,7 @@
 // GET /log?line=L writes L to stdout, GET /exit?code=N ends the process, and GET or PUT /file?path=P reads or writes a file. On SIGTERM it answers the
 // requests it has and exits with 0. "testapp probe" is a HEALTHCHECK: it exits with 0 when GET /healthz answers 200.
 // Datagrams to the port where it listens are sent back. "testapp attack KIND ..." is in attack.go. "testapp migrate" is a release command: it writes what it does, adds a line to the file MIGRATE_FILE, and exits with
-// MIGRATE_CODE.
+// MIGRATE_CODE, all after the duration MIGRATE_TIME.
 package main
 
 import (
@@ -213,6 +213,7 @@ func duration(name string) time.Duration {
 
 func migrate() int {
 	fmt.Println("migrating", os.Getenv("APP_VERSION"))
+	time.Sleep(duration("MIGRATE_TIME"))
 	if name := os.Getenv("MIGRATE_FILE"); name != "" {
 		file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 		if err == nil {
