@@ -40,8 +40,10 @@ type Options struct {
 	Login func(ctx context.Context, app, host string) (username, password string, found bool, err error)
 	// LoginOfOthers reports whether other apps have credentials for the host that this app does not have; nil: no.
 	LoginOfOthers func(ctx context.Context, app, host string) (bool, error)
-	Limits        Limits
-	Logger        *slog.Logger // nil: the default one
+	// PruneCache has the collection also remove old build cache that others may have made on the engine.
+	PruneCache bool
+	Limits     Limits
+	Logger     *slog.Logger // nil: the default one
 }
 
 // Builder builds images and sites. It is safe for concurrent use.
@@ -50,6 +52,7 @@ type Builder struct {
 	serverID      string
 	snapshots     func(ctx context.Context, app, sha string) (Snapshot, error)
 	policy        store.Policy
+	pruneCache    bool
 	login         func(ctx context.Context, app, host string) (username, password string, found bool, err error)
 	loginOfOthers func(ctx context.Context, app, host string) (bool, error)
 	limits        Limits
@@ -70,7 +73,7 @@ func New(options Options) *Builder {
 	b := &Builder{
 		docker: options.Docker, serverID: options.ServerID, snapshots: options.Snapshots,
 		limits: options.Limits, logger: options.Logger, sites: &siteStore{dir: options.SitesDir},
-		policy: options.Policy, login: options.Login, loginOfOthers: options.LoginOfOthers,
+		policy: options.Policy, pruneCache: options.PruneCache, login: options.Login, loginOfOthers: options.LoginOfOthers,
 		stacksDir: options.StacksDir, planStack: options.StackPlan,
 		freeSpace: freeSpace,
 	}

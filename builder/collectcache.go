@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 )
 
 // What of BuildKit's cache goes: what nobody used for days, and while the whole is large the longest unused of the rest,
-// but for what was used of late. The cache has no labels and belongs to everybody who builds on the engine, but all of it
-// can be made again.
+// but for what was used of late. The cache has no labels and belongs to everybody who builds on the engine. So only cache mounts whose
+// record names an id of this server's go by default, which engines before 23 do not tell; the operator may have all of it pruned.
 const (
 	cacheUnused = 7 * 24 * time.Hour
 	cacheOfLate = time.Hour
@@ -28,6 +29,9 @@ func (b *Builder) collectCache(ctx context.Context, dry bool) ([]store.Garbage, 
 	if err != nil {
 		return nil, b.engineProblem("look at the build cache", err)
 	}
+	if !b.pruneCache {
+		return b.collectOwnCache(ctx, usage.BuildCache, dry)
+	}
 	unused, bytes := prunable(usage.BuildCache, time.Now())
 	if !dry {
 		report, err := b.docker.BuildCachePrune(ctx, olderThan(unused))
@@ -40,6 +44,48 @@ func (b *Builder) collectCache(ctx context.Context, dry bool) ([]store.Garbage, 
 		return nil, nil
 	}
 	return []store.Garbage{{Kind: "build cache", Name: "unused for " + unused.Round(time.Minute).String(), Bytes: bytes}}, nil
+}
+
+// collectOwnCache removes the cache mounts of this server's apps that nobody used for days, one by one: nothing else is touched.
+func (b *Builder) collectOwnCache(ctx context.Context, records []*build.CacheRecord, dry bool) ([]store.Garbage, error) {
+	var found []store.Garbage
+	for _, record := range records {
+		app, ours := b.cacheOwner(record)
+		if !ours || record.InUse || record.LastUsedAt != nil && time.Since(*record.LastUsedAt) < cacheUnused {
+			continue
+		}
+		if !dry {
+			_, err := b.docker.BuildCachePrune(ctx, build.CachePruneOptions{All: true, Filters: filters.NewArgs(filters.Arg("id", record.ID))})
+			if err != nil {
+				return found, b.engineProblem("prune the build cache", err)
+			}
+		}
+		found = append(found, store.Garbage{Kind: "build cache", App: app, Name: record.ID, Bytes: record.Size})
+	}
+	return found, nil
+}
+
+// ownCache is the end of the description of a cache mount, as newer engines write it.
+var ownCache = regexp.MustCompile(`^cached mount [\s\S]* with id "(shipgate-[^/"]+)/([a-z0-9-]+)/[^"]*"$`)
+
+// cacheOwner returns the app of this server whose cache mount a record is.
+func (b *Builder) cacheOwner(record *build.CacheRecord) (app string, ours bool) {
+	named := ownCache.FindStringSubmatch(record.Description)
+	if record.Type != "exec.cachemount" || named == nil || named[1]+"/"+named[2] != b.repository(named[2]) {
+		return "", false
+	}
+	return named[2], true
+}
+
+// CollectCache removes only what is known to be this server's build cache. It needs no database.
+func (b *Builder) CollectCache(ctx context.Context, dry bool) ([]store.Garbage, error) {
+	b.collecting.Lock()
+	defer b.collecting.Unlock()
+	usage, err := b.docker.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.BuildCacheObject}})
+	if err != nil {
+		return nil, b.engineProblem("look at the build cache", err)
+	}
+	return b.collectOwnCache(ctx, usage.BuildCache, dry)
 }
 
 // olderThan prunes what was not used for a time. The engine leaves out what is in use and what an image shares.

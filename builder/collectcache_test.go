@@ -99,8 +99,38 @@ func engineWith(t *testing.T, records []*build.CacheRecord, reclaimed uint64) (e
 	return engine, prunes
 }
 
+// Only cache mounts whose record names this server are removed unless the operator wants all of it pruned.
+func TestCollectLeavesOthersBuildCache(t *testing.T) {
+	l := newLab(t, Limits{})
+	old := new(time.Now().Add(-9 * 24 * time.Hour))
+	record := func(id, kind, description string) *build.CacheRecord {
+		return &build.CacheRecord{ID: id, Size: 77, LastUsedAt: old, Type: kind, Description: description}
+	}
+	ours := `cached mount /x from exec /bin/sh -c make with id "` + l.repository("a") + `//x"`
+	young := record("young", "exec.cachemount", ours)
+	young.LastUsedAt = new(time.Now())
+	records := []*build.CacheRecord{
+		record("ours", "exec.cachemount", ours), young, record("layer", "regular", "mount / from exec /bin/sh -c make"),
+		record("nameless", "exec.cachemount", "cached mount /x from exec /bin/sh -c make"), record("other", "exec.cachemount", `cached mount /x from exec make with id "/x"`),
+		record("server", "exec.cachemount", `cached mount /x from exec make with id "shipgate-99999999/a//x"`), record("kind", "regular", ours),
+	}
+	var prunes *[]string
+	l.docker, prunes = engineWith(t, records, 77)
+	for name, collect := range map[string]func(context.Context, bool) ([]store.Garbage, error){"collect": l.collectCache, "alone": l.CollectCache} {
+		*prunes = nil
+		found, err := collect(t.Context(), false)
+		if want := (store.Garbage{Kind: "build cache", App: "a", Name: "ours", Bytes: 77}); err != nil || len(found) != 1 || found[0] != want {
+			t.Errorf("%s: %+v, %v", name, found, err)
+		}
+		if len(*prunes) != 1 || !strings.Contains((*prunes)[0], "%22id%22%3A%7B%22ours%22") {
+			t.Errorf("%s: asked for %q", name, *prunes)
+		}
+	}
+}
+
 func TestCollectCacheAsksForTheAgeAlone(t *testing.T) {
 	l := newLab(t, Limits{})
+	l.pruneCache = true
 	records := []*build.CacheRecord{{ID: "a", Size: 77, LastUsedAt: new(time.Now().Add(-9 * 24 * time.Hour))}}
 	var prunes *[]string
 	l.docker, prunes = engineWith(t, records, 66)
@@ -123,6 +153,7 @@ func TestCollectCacheAsksForTheAgeAlone(t *testing.T) {
 
 func TestCollectCacheTellsOfTrouble(t *testing.T) {
 	l := newLab(t, Limits{})
+	l.pruneCache = true
 	for _, failing := range []string{"/system/df", "/build/prune"} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
 			if strings.HasSuffix(request.URL.Path, failing) {

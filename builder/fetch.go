@@ -40,7 +40,7 @@ func (b *Builder) fetchImage(ctx context.Context, request store.BuildRequest, co
 	}
 	defer from.release()
 	made := recipe{
-		text: "FROM " + from.name + "\n", base: from.name, whole: true, portless: true, tag: b.tagOf(request, ""),
+		text: "FROM " + from.name + "\n", base: from.name, pulls: true, whole: true, portless: true, tag: b.tagOf(request, ""),
 		session: []session.Attachable{login},
 		explain: func(_ place, err error) error { return b.registryProblem(request.App, named, login, err) },
 	}

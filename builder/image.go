@@ -61,6 +61,13 @@ func (b *Builder) build(ctx context.Context, request store.BuildRequest, recipe 
 	if _, err := b.docker.Ping(ctx); err != nil {
 		return store.Artefact{}, b.engineProblem("ask the engine", err)
 	}
+	if request.Slot != nil && !recipe.pulls {
+		release, err := request.Slot(ctx)
+		if err != nil {
+			return store.Artefact{}, err
+		}
+		defer release()
+	}
 	on := b.lookAtHost(ctx)
 	build.allowed = b.limits.or(on.memory, on.cpus)
 	limiter := startStepLimiter(on, build.allowed, build.marker, func() { build.say(build.allowed.String()) })

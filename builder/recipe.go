@@ -25,6 +25,7 @@ type recipe struct {
 	text       string // a Dockerfile of ours, in place of one of the commit
 	base       string // the image that the text starts from, where it was checked before
 	whole      bool   // .dockerignore has no say: what a Dockerfile of the commit leaves out is not what ours does
+	pulls      bool   // it only gets an image, which waits for no build slot
 	target     string
 	args       map[string]string
 	secrets    []string             // names of env values given to RUN --mount=type=secret

@@ -61,6 +61,10 @@ func (a *attempt) heedRepoFile(ctx context.Context) (*store.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	_, notes := file.Limited(a.app.Config)
+	for _, note := range notes {
+		a.say(ctx, "plan", "%s: %s", store.RepoFileName, note)
+	}
 	config, merged, err := file.Over(a.app.Source, a.app.Config)
 	if err == nil { // the Release keeps what the file says; what was asked for is for this deployment only
 		config, err = store.WithStrategy(config, a.d.AskedStrategy)
@@ -108,15 +112,13 @@ func (a *attempt) buildArtefact(ctx context.Context) (store.Artefact, error) {
 			return store.Artefact{}, err
 		}
 	}
-	if err := a.takeBuildSlot(ctx); err != nil {
-		return store.Artefact{}, err
-	}
-	defer func() { <-a.builds }()
 	began := time.Now()
-	bounded, cancel := context.WithTimeout(ctx, a.Patience.Build)
-	defer cancel()
-	artefact, err := a.runBuilder(bounded)
-	if err != nil && errors.Is(bounded.Err(), context.DeadlineExceeded) {
+	bounded, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	clock := time.AfterFunc(a.Patience.Build, func() { cancel(errBuildTime) })
+	defer clock.Stop()
+	artefact, err := a.runBuilder(bounded, clock)
+	if err != nil && errors.Is(context.Cause(bounded), errBuildTime) {
 		return store.Artefact{}, store.Problemf(store.CodeFailed, "the build took longer than %s", seconds0(a.Patience.Build))
 	}
 	if err != nil {
@@ -126,12 +128,21 @@ func (a *attempt) buildArtefact(ctx context.Context) (store.Artefact, error) {
 	return artefact, nil
 }
 
-// runBuilder has the last line of the build in the history before anything that follows.
-func (a *attempt) runBuilder(ctx context.Context) (store.Artefact, error) {
+// errBuildTime ends a build that takes too long.
+var errBuildTime = errors.New("the build took too long")
+
+// runBuilder has the last line of the build in the history before anything that follows. The clock stands still while the build waits
+// for its slot, and begins anew with it.
+func (a *attempt) runBuilder(ctx context.Context, clock *time.Timer) (store.Artefact, error) {
 	lines := a.newLineLog("build")
 	defer lines.close()
 	return a.Builder.Build(ctx, store.BuildRequest{
 		App: a.d.App, Deployment: a.d.ID, SHA: a.d.SHA, Image: a.d.Image, Config: a.config, Env: a.env,
+		Slot: func(ctx context.Context) (release func(), err error) {
+			clock.Stop()
+			defer clock.Reset(a.Patience.Build)
+			return a.builds.take(ctx, a.d.App, func(ahead string) { a.say(ctx, "wait", "for a build slot (behind app %s)", ahead) })
+		},
 	}, lines.add)
 }
 
@@ -149,21 +160,6 @@ func shortArtefact(artefact store.Artefact) string {
 		return "sha256:" + digest[:6] + "…"
 	}
 	return artefact.Image
-}
-
-func (a *attempt) takeBuildSlot(ctx context.Context) error {
-	select {
-	case a.builds <- struct{}{}:
-		return nil
-	default:
-		a.say(ctx, "wait", "behind another build")
-	}
-	select {
-	case a.builds <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (a *attempt) newRelease(artefact store.Artefact) (store.Release, error) {

@@ -266,7 +266,7 @@ func TestLanesRunAtOnceAndBuildsOneByOne(t *testing.T) {
 	builds.wait(t)
 	second := s.push("other", 2)
 	s.until(second.ID, "waiting for the builder", func(d store.Deployment) bool {
-		return slices.Contains(s.lines(d.ID), "wait behind another build")
+		return slices.Contains(s.lines(d.ID), "wait for a build slot (behind app hello)")
 	})
 	builds.proceed <- struct{}{}
 	s.wantVerdict(first.ID, store.Succeeded, "")
@@ -275,6 +275,33 @@ func TestLanesRunAtOnceAndBuildsOneByOne(t *testing.T) {
 	}
 	close(builds.proceed)
 	s.wantVerdict(second.ID, store.Succeeded, "")
+}
+
+// A slow build holds nobody who needs no build, and waiting does not count as building.
+func TestSlowBuildHoldsOnlyBuilds(t *testing.T) {
+	s := newServer(t, func(o *Options) { o.Patience.Build = 2 * time.Second })
+	for _, name := range []string{"other", "page"} {
+		s.app(name, `{"deploy_strategy":"blue-green","healthcheck":{"path":"/"}}`)
+	}
+	s.builder.slotless = map[string]bool{sha(3): true}
+	builds, building := make(chan struct{}), make(chan struct{})
+	s.builder.during = func(_ context.Context, request store.BuildRequest) error {
+		if request.App == appName {
+			close(building)
+			<-builds
+		}
+		return nil
+	}
+	slow := s.push(appName, 1)
+	<-building
+	waiting := s.push("other", 2)
+	s.wantVerdict(s.push("page", 3).ID, store.Succeeded, "")
+	s.until(waiting.ID, "waiting for a slot", func(d store.Deployment) bool {
+		return slices.Contains(s.lines(d.ID), "wait for a build slot (behind app hello)")
+	})
+	close(builds)
+	s.wantVerdict(slow.ID, store.Succeeded, "")
+	s.wantVerdict(waiting.ID, store.Succeeded, "")
 }
 
 func TestBuildsAtOnce(t *testing.T) {

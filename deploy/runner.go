@@ -47,8 +47,8 @@ type Patience struct {
 // Runner owns the lanes: one goroutine per app that has work.
 type Runner struct {
 	Options
-	builds  chan struct{}
 	keepers *keepers
+	builds  *buildSlots
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
@@ -78,8 +78,8 @@ func New(options Options) *Runner {
 	root, stop := context.WithCancel(context.Background())
 	return &Runner{
 		Options: options,
-		builds:  make(chan struct{}, max(1, options.BuildsAtOnce)),
 		keepers: newKeepers(),
+		builds:  newBuildSlots(max(1, options.BuildsAtOnce)),
 		lanes:   map[string]*lane{},
 		routing: map[string]*sync.Mutex{},
 		warmed:  make(chan struct{}, 1),

@@ -198,6 +198,7 @@ func (f *RepoFile) Over(source Source, blob []byte) (config Config, merged []byt
 	if _, err = f.config(source); err != nil {
 		return nil, nil, refusedRepoFile(err)
 	}
+	f, _ = f.Limited(blob)
 	if config, merged, err = f.over(source, blob); err == nil {
 		return config, merged, nil
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"runtime"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -37,4 +38,12 @@ func (s *services) auditPolicy(ctx context.Context) error {
 		return nil
 	}
 	return s.store.Audit(ctx, store.AuditEntry{Who: "operator", Action: "serve " + strings.Join(lines, " "), Outcome: store.AuditDone})
+}
+
+// defaultBuilds is how many builds run at once where the operator does not say.
+func defaultBuilds() int {
+	if runtime.NumCPU() <= 2 {
+		return 1
+	}
+	return 2
 }

@@ -51,6 +51,8 @@ type serveFlags struct {
 	issuerKeys                     string
 	policy                         store.PolicyRules
 	anew                           store.Anew
+	builds                         int
+	pruneCache                     bool
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -70,6 +72,8 @@ func (c *cli) serveCommand() *cobra.Command {
 	command.Flags().StringVar(&flags.logFormat, "log-format", "text", "text or json")
 	addPolicyFlags(command.Flags(), &flags.policy)
 	addAnewFlags(command.Flags(), &flags.anew)
+	command.Flags().IntVar(&flags.builds, "builds", defaultBuilds(), "how many builds use BuildKit at once; images that are only pulled and plain static sites wait for none")
+	command.Flags().BoolVar(&flags.pruneCache, "prune-build-cache", false, "also remove old build cache that others may have made on this engine")
 	return command
 }
 

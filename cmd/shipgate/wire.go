@@ -39,14 +39,14 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 		return err
 	}
 	sites, stacks := filepath.Join(s.dir, "sites"), filepath.Join(s.dir, "stacks")
-	s.wireEngine(sites, stacks)
+	s.wireEngine(flags, sites, stacks)
 	if err := s.wireForge(flags); err != nil {
 		return err
 	}
 	s.runner = deploy.New(deploy.Options{
 		Store: s.store, Engine: s.engine, Commands: s.engine, Stacks: s.stacks, Addresses: s.engine, Router: s.proxy,
 		Builder: s.builder, Branches: s.git, Present: s.builder.Present, Preflight: s.builder.Preflight, URL: s.url,
-		SitesDir: sites, StacksDir: stacks, Logger: s.logger,
+		SitesDir: sites, StacksDir: stacks, BuildsAtOnce: flags.builds, Logger: s.logger,
 	})
 	s.collector = &collector{
 		store: s.store, strays: s.runner.Collect, parts: []collectPart{s.builder.Collect, s.git.Collect, s.retireOldNetwork},
@@ -56,12 +56,12 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 }
 
 // wireEngine joins what builds and what runs.
-func (s *services) wireEngine(sites, stacks string) {
+func (s *services) wireEngine(flags serveFlags, sites, stacks string) {
 	id := s.store.ServerID()
 	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: id, Policy: s.policy, Adopt: s.store.Adopt, Logger: s.logger})
 	s.stacks = compose.New(compose.Options{ServerID: id, Network: s.engine.Network, Containers: s.engine.List, DropDoubles: s.engine.DropDoubles, Logger: s.logger})
 	s.builder = builder.New(builder.Options{
-		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, StackPlan: s.planStack, Logger: s.logger, Policy: s.policy,
+		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, StackPlan: s.planStack, Logger: s.logger, Policy: s.policy, PruneCache: flags.pruneCache,
 		Login: func(ctx context.Context, _, host string) (string, string, bool, error) {
 			return s.store.RegistryLogin(ctx, host)
 		},
