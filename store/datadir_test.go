@@ -93,6 +93,19 @@ func TestSoundDirectoryHasNoFindings(t *testing.T) {
 	}
 }
 
+// Before anything is live the proxy has no routes to keep.
+func TestDirectoryWithoutAnythingLiveHasNoFindings(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s := openStore(t, dir)
+	newApp(t, s, "hello")
+	check(t, errorsOf(s.Close(), os.Mkdir(filepath.Join(dir, "repos"), 0o700)))
+	for _, finding := range Examine(t.Context(), dir) {
+		if finding.Level != LevelOK {
+			t.Errorf("%+v", finding)
+		}
+	}
+}
+
 // A key from before there was a check value is known by what it has sealed.
 func TestKeyIsCheckedWithoutACheckValue(t *testing.T) {
 	for _, table := range []string{"env", "releases", ""} {

@@ -14,7 +14,7 @@ func diskProblem(err error) *Problem {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil
-	case sqliteCode(err) == sqlite3.SQLITE_FULL, errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case sqliteCode(err) == sqlite3.SQLITE_FULL, isShort(err), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return Problemf(CodeErrored, "the disk of the server is full: %w", err).WithHint("make room on the server (df -h, shipgate gc), then try again")
 	case sqliteCode(err) == sqlite3.SQLITE_READONLY, sqliteCode(err) == sqlite3.SQLITE_CANTOPEN, sqliteCode(err) == sqlite3.SQLITE_PERM, errors.Is(err, syscall.EROFS):
 		return Problemf(CodeErrored, "the data directory of the server cannot be written: %w", err).
@@ -30,6 +30,12 @@ func diskProblem(err error) *Problem {
 func isDamaged(err error) bool {
 	code := sqliteCode(err)
 	return code == sqlite3.SQLITE_CORRUPT || code == sqlite3.SQLITE_NOTADB
+}
+
+// isShort reports whether the index of the log could not be made longer, which is how a full disk shows when a database is opened.
+func isShort(err error) bool {
+	var failed *sqlite.Error
+	return errors.As(err, &failed) && failed.Code() == sqlite3.SQLITE_IOERR_SHMSIZE
 }
 
 // sqliteCode returns the primary result code (https://www.sqlite.org/rescode.html), 0 for other errors.

@@ -33,6 +33,7 @@ type examination struct {
 	dir      string
 	db       *sql.DB // nil: it cannot be read
 	apps     int
+	live     int
 	findings []Finding
 }
 
@@ -86,7 +87,7 @@ func (x *examination) openDatabase(file string) error {
 			return fmt.Errorf("open database: %w", err)
 		}
 		if err = checkDatabase(x.ctx, db, x.dir); err == nil {
-			err = db.QueryRowContext(x.ctx, `SELECT count(*) FROM apps`).Scan(&x.apps)
+			err = db.QueryRowContext(x.ctx, `SELECT (SELECT count(*) FROM apps), (SELECT count(*) FROM live)`).Scan(&x.apps, &x.live)
 		}
 		if err == nil {
 			x.db = db
@@ -183,7 +184,7 @@ func (x *examination) snapshot() {
 	case beforeErr == nil:
 		x.findings = append(x.findings, Finding{Level: LevelWarn, Hint: hint,
 			Text: fmt.Sprintf("%s; a proxy that starts takes the %d routes of proxy.json.prev", lastErr, before)})
-	case errors.Is(lastErr, fs.ErrNotExist) && x.apps == 0:
+	case errors.Is(lastErr, fs.ErrNotExist) && x.live == 0:
 	default:
 		x.add("", Problemf(CodeErrored, "%s, and neither is proxy.json.prev; a proxy that starts has no routes", lastErr).WithHint("%s", hint))
 	}
