@@ -33,7 +33,7 @@ func (s *server) diagnose(c echo.Context) error {
 // metricsHandler reads the history when it is asked; the counts of verdicts survive a restart.
 func (s *server) metricsHandler() echo.HandlerFunc {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(newVerdicts(s.Store, s.Logger), newPhases(s.Store, s.Logger))
+	registry.MustRegister(newVerdicts(s.Store, s.Logger), newPhases(s.Store, s.Logger), newRuntimeMetrics(s.Store, s.Logger))
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "shipgate_build_info", Help: "The version that runs."}, []string{"version"})
 	build.WithLabelValues(s.Version).Set(1)
 	registry.MustRegister(build)

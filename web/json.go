@@ -24,6 +24,8 @@ type appJSON struct {
 	Config    json.RawMessage `json:"config"`
 	Live      *store.Live     `json:"live"` // null before the first success
 	CreatedAt time.Time       `json:"created_at"`
+
+	Status store.AppStatus `json:"status"`
 }
 
 func (s *server) appJSON(ctx context.Context, app store.App) (appJSON, error) {
@@ -36,9 +38,13 @@ func (s *server) appJSON(ctx context.Context, app store.App) (appJSON, error) {
 		Config: app.Config, CreatedAt: app.CreatedAt, URL: s.urlOf(app),
 	}
 	live, found, err := s.Store.Live(ctx, app.Name)
+	if err != nil {
+		return out, err
+	}
 	if found {
 		out.Live = &live
 	}
+	out.Status, err = s.statusOf(ctx, app.Name)
 	return out, err
 }
 

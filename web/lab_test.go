@@ -314,6 +314,20 @@ func (r *fakeRunner) Rollback(ctx context.Context, app string, to int64) (store.
 	return r.store.Enqueue(ctx, store.NewDeployment{App: app, Trigger: store.TriggerRollback, SHA: goal.SHA, Release: goal.Release, RollbackOf: goal.ID})
 }
 
+func (r *fakeRunner) StopApp(ctx context.Context, app string) error { return r.store.StopApp(ctx, app) }
+
+func (r *fakeRunner) StartApp(ctx context.Context, app string) error {
+	return r.store.StartApp(ctx, app)
+}
+
+func (r *fakeRunner) Restart(ctx context.Context, app string) (store.Deployment, error) {
+	live, _, err := r.store.Live(ctx, app)
+	if err != nil {
+		return store.Deployment{}, err
+	}
+	return r.store.Enqueue(ctx, store.NewDeployment{App: app, Trigger: store.TriggerRestart, SHA: live.SHA, Release: live.Release})
+}
+
 func (r *fakeRunner) Reroute(_ context.Context, app string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/labstack/echo/v4"
 
@@ -15,6 +16,8 @@ type overviewRow struct {
 	Live  *store.Deployment // nil before the first success
 	Last  *store.Deployment // nil before the first one
 	State string            // of the last one
+
+	Status store.AppStatus
 }
 
 func (s *server) overviewPage(c echo.Context) error {
@@ -35,12 +38,17 @@ func (s *server) overviewPage(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	statuses, err := s.Store.AppStatuses(ctx, "")
+	if err != nil {
+		return err
+	}
 	rows := []overviewRow{}
 	for _, app := range apps {
-		if !session.May(store.RightRead, app.Name) {
+		at := slices.IndexFunc(statuses, func(status store.AppStatus) bool { return status.App == app.Name })
+		if at < 0 || !session.May(store.RightRead, app.Name) {
 			continue
 		}
-		row := overviewRow{Name: app.Name, URL: s.urlOf(app)}
+		row := overviewRow{Name: app.Name, URL: s.urlOf(app), Status: statuses[at]}
 		if d, found := live[app.Name]; found {
 			row.Live = &d
 		}

@@ -22,6 +22,9 @@ type Runner interface {
 	Rollback(ctx context.Context, app string, to int64) (store.Deployment, error)
 	Reroute(ctx context.Context, app string) error
 	Destroy(ctx context.Context, app string) error
+	StopApp(ctx context.Context, app string) error
+	StartApp(ctx context.Context, app string) error
+	Restart(ctx context.Context, app string) (store.Deployment, error)
 }
 
 // Repositories is what the API asks of the git side.

@@ -25,6 +25,8 @@ type shownApp struct {
 	Config    json.RawMessage `json:"config"`
 	Live      *store.Live     `json:"live"`
 	CreatedAt time.Time       `json:"created_at"`
+
+	Status store.AppStatus `json:"status"`
 }
 
 // follows says what the app's repository is to it; "" without one.
@@ -41,7 +43,8 @@ func (a shownApp) follows() string {
 
 func (c *cli) appCommand() *cobra.Command {
 	command := &cobra.Command{Use: "app", Short: "Create, change and remove apps", Args: cobra.ArbitraryArgs, RunE: chooseCommand}
-	command.AddCommand(c.appCreateCommand(), c.appListCommand(), c.appShowCommand(), c.appUpdateCommand(), c.appDestroyCommand())
+	command.AddCommand(c.appCreateCommand(), c.appListCommand(), c.appShowCommand(), c.appUpdateCommand(), c.appDestroyCommand(),
+		c.appStopCommand(), c.appStartCommand(), c.appRestartCommand())
 	return command
 }
 
@@ -160,9 +163,9 @@ func (c *cli) appListCommand() *cobra.Command {
 				return err
 			}
 			return c.print(apps, func(w io.Writer) {
-				rows := [][]string{{"NAME", "SOURCE", "STRATEGY", "LIVE", "URL"}}
+				rows := [][]string{{"NAME", "SOURCE", "STRATEGY", "STATE", "LIVE", "URL"}}
 				for _, app := range apps {
-					rows = append(rows, []string{app.Name, string(app.Source), string(app.Strategy), liveText(app.Live), app.URL})
+					rows = append(rows, []string{app.Name, string(app.Source), string(app.Strategy), stateText(app.Status), liveText(app.Live), app.URL})
 				}
 				table(w, rows)
 			})
@@ -189,10 +192,11 @@ func (c *cli) appShowCommand() *cobra.Command {
 				return err
 			}
 			return c.print(app, func(w io.Writer) {
-				table(w, [][]string{
+				rows := [][]string{
 					{"name", app.Name}, {"source", string(app.Source)}, {"hosts", strings.Join(app.Hosts, ", ")},
-					{"strategy", string(app.Strategy)}, {"live", liveText(app.Live)}, {"config", string(app.Config)},
-				})
+					{"strategy", string(app.Strategy)}, {"state", stateText(app.Status)}, {"live", liveText(app.Live)},
+				}
+				table(w, append(append(rows, containerRows(app.Status)...), []string{"config", string(app.Config)}))
 			})
 		},
 	}

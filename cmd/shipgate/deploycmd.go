@@ -82,12 +82,16 @@ func (c *cli) rollbackCommand() *cobra.Command {
 
 // deploy asks for a deployment and follows it to its verdict.
 func (c *cli) deploy(ctx context.Context, app string, body map[string]any, detach bool) error {
+	return c.deployBy(ctx, "/api/v1/apps/"+url.PathEscape(app)+"/deployments", body, detach)
+}
+
+func (c *cli) deployBy(ctx context.Context, path string, body any, detach bool) error {
 	server, err := c.client()
 	if err != nil {
 		return err
 	}
 	var d shownDeployment
-	if err := server.call(ctx, http.MethodPost, "/api/v1/apps/"+url.PathEscape(app)+"/deployments", body, &d); err != nil {
+	if err := server.call(ctx, http.MethodPost, path, body, &d); err != nil {
 		return err
 	}
 	if detach {

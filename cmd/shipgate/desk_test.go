@@ -113,8 +113,15 @@ type deskRunner struct{ store *store.Store }
 func (r deskRunner) Rollback(_ context.Context, app string, _ int64) (store.Deployment, error) {
 	return store.Deployment{}, store.Problemf(store.CodeConflict, "%s has no version before", app)
 }
-func (deskRunner) Reroute(context.Context, string) error { return nil }
-func (deskRunner) Destroy(context.Context, string) error { return nil }
+func (deskRunner) Reroute(context.Context, string) error           { return nil }
+func (deskRunner) Destroy(context.Context, string) error           { return nil }
+func (r deskRunner) StopApp(ctx context.Context, app string) error { return r.store.StopApp(ctx, app) }
+func (r deskRunner) StartApp(ctx context.Context, app string) error {
+	return r.store.StartApp(ctx, app)
+}
+func (r deskRunner) Restart(ctx context.Context, app string) (store.Deployment, error) {
+	return r.Rollback(ctx, app, 0)
+}
 
 type deskGit struct{ http.Handler }
 

@@ -73,6 +73,7 @@ func (s *services) examine(ctx context.Context) web.Report {
 		report.Findings = append(report.Findings, finding("containers of different apps cannot reach each other", s.engine.Separated(ctx)))
 		report.Findings = append(report.Findings, s.github.Findings(ctx)...)
 		report.Findings = append(report.Findings, s.policyFindings()...)
+		report.Findings = append(report.Findings, s.appFindings(ctx)...)
 	}
 	return report
 }

@@ -70,7 +70,7 @@ func (c *cli) rootCommand() *cobra.Command {
 		return store.Problemf(store.CodeUsage, "%w", err).WithHint("%s --help", command.CommandPath())
 	})
 	root.AddCommand(
-		c.serveCommand(), c.proxyCommand(), c.appCommand(), c.planCommand(), c.deployCommand(), c.rollbackCommand(),
+		c.serveCommand(), c.proxyCommand(), c.appCommand(), c.statusCommand(), c.planCommand(), c.deployCommand(), c.rollbackCommand(),
 		c.deploymentsCommand(), c.showCommand(), c.cancelCommand(), c.logsCommand(), c.envCommand(), c.tokenCommand(), c.trustCommand(), c.auditCommand(), c.registryCommand(), c.githubCommand(), c.gcCommand(), c.doctorCommand(), c.actionCommand(),
 	)
 	root.InitDefaultCompletionCmd()

@@ -108,6 +108,8 @@ func TestScripts(t *testing.T) {
 				ts.Check(serverOf(ts).await(args[0], "done", "undone"))
 			},
 			"containers": containers,
+			"state":      state,
+			"by-hand":    byHand,
 			"registry":   atRegistry,
 			"base":       importBase,
 			"act":        act,

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// state waits until the app is in the state that the second argument names.
+func state(ts *testscript.TestScript, _ bool, args []string) {
+	s := serverOf(ts)
+	deadline := time.Now().Add(time.Minute)
+	for last := ""; ; time.Sleep(50 * time.Millisecond) {
+		app, err := s.shownApp(args[0])
+		if err == nil && app.Status.State == args[1] {
+			return
+		}
+		if last = fmt.Sprint(app.Status.State, " ", err); time.Now().After(deadline) {
+			ts.Fatalf("%s is %s, want %s", args[0], last, args[1])
+		}
+	}
+}
+
+// byHand has docker do something to the app's live container, and waits until the server has seen it.
+func byHand(ts *testscript.TestScript, _ bool, args []string) {
+	s := serverOf(ts)
+	before, err := s.shownApp(args[0])
+	ts.Check(err)
+	output, err := exec.Command(args[1], append(args[2:], before.Live.Container)...).CombinedOutput()
+	if err != nil {
+		ts.Fatalf("%s: %v\n%s", strings.Join(args[1:], " "), err, output)
+	}
+	deadline, app := time.Now().Add(time.Minute), before
+	for app.Status.Since.Equal(before.Status.Since) {
+		app, err = s.shownApp(args[0])
+		ts.Check(err)
+		if time.Now().After(deadline) {
+			ts.Fatalf("the server has not seen it: %+v", app.Status)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (s *scriptServer) shownApp(name string) (app shownApp, err error) {
+	output, err := s.shipgate("app", "show", name, "--json")
+	if err == nil {
+		err = json.Unmarshal([]byte(output), &app)
+	}
+	return app, err
+}

@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// The states of an app beside those of its routed container.
+const (
+	AppServing = "serving" // a site: the proxy serves its files
+	AppStopped = "stopped" // on purpose
+	AppNever   = "never"   // nothing of it has ever been live
+)
+
+// AppStatus is whether an app does its work.
+type AppStatus struct {
+	App        string           `json:"app"`
+	State      string           `json:"state"` // serving, stopped, never, or that of the routed container
+	Up         bool             `json:"up"`
+	Since      time.Time        `json:"since,omitzero"` // when it came into this state
+	Restarts   int              `json:"restarts"`
+	Live       int64            `json:"live"` // the deployment; 0: none
+	SHA        string           `json:"sha,omitempty"`
+	Host       string           `json:"host,omitempty"`
+	Containers []ContainerState `json:"containers"` // of what is live, the routed one first
+}
+
+// Down reports whether the app does not do its work although it is to.
+func (a AppStatus) Down() bool { return !a.Up && a.State != AppStopped && a.State != AppNever }
+
+// AppStatuses lists the state of one app, or of all when the name is empty, by name.
+func (s *Store) AppStatuses(ctx context.Context, name string) ([]AppStatus, error) {
+	apps, err := s.appsNamed(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	states, err := s.ContainerStates(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	all := []AppStatus{}
+	for _, app := range apps {
+		live, found, err := s.Live(ctx, app.Name)
+		if err != nil {
+			return nil, err
+		}
+		own := slices.DeleteFunc(slices.Clone(states), func(c ContainerState) bool { return c.App != app.Name })
+		status := AppStatus{App: app.Name, State: AppNever, Containers: own}
+		if len(app.Hosts) > 0 {
+			status.Host = app.Hosts[0]
+		}
+		if found {
+			status.describe(app, live)
+		}
+		all = append(all, status)
+	}
+	return all, nil
+}
+
+func (s *Store) appsNamed(ctx context.Context, name string) ([]App, error) {
+	if name == "" {
+		return s.Apps(ctx)
+	}
+	app, err := s.App(ctx, name)
+	return []App{app}, err
+}
+
+func (a *AppStatus) describe(app App, live Live) {
+	a.Live, a.SHA, a.Since = live.Deployment, live.SHA, live.Since
+	switch {
+	case app.Stopped(live.Deployment):
+		a.State, a.Since = AppStopped, app.StoppedAt
+	case live.Container == "":
+		a.State, a.Up = AppServing, true
+	case len(a.Containers) == 0 || !a.Containers[0].Routed:
+		a.State = string(RunUnknown)
+	default:
+		routed := a.Containers[0]
+		a.State, a.Up, a.Since, a.Restarts = string(routed.State), routed.Up(), routed.Since, routed.Restarts
+	}
+}
