@@ -33,12 +33,16 @@ func (a *attempt) findEarlier(ctx context.Context) error {
 	return nil
 }
 
-// earlierSites lists what was live before and is not yet out of time, the newest first, each once and never the site itself.
+// earlierSites lists what was live before and is not yet out of time, the newest first, each once and never the site itself. A shorter
+// time than before holds for all of them.
 func earlierSites(live store.Target, site string, now time.Time, keep time.Duration) []store.EarlierSite {
 	candidates := append([]store.EarlierSite{{Site: live.Site, Until: now.Add(keep)}}, live.Earlier...)
 	seen := map[string]bool{site: true, "": true}
 	var earlier []store.EarlierSite
 	for _, candidate := range candidates {
+		if longest := now.Add(keep); candidate.Until.After(longest) {
+			candidate.Until = longest
+		}
 		if seen[candidate.Site] || !candidate.Until.After(now) || len(earlier) == mostEarlier {
 			continue
 		}

@@ -64,6 +64,13 @@ func TestEarlierSites(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
 	}
+	before := store.Target{Site: "/2", Earlier: []store.EarlierSite{at("/1", 20)}}
+	if got, want := earlierSites(before, "/3", now, 2*time.Hour), []store.EarlierSite{at("/2", 2), at("/1", 2)}; !slices.Equal(got, want) {
+		t.Errorf("with a shorter time: %v, want %v", got, want)
+	}
+	if got := earlierSites(before, "/3", now, 0); len(got) > 0 {
+		t.Errorf("with no time: %v", got)
+	}
 }
 
 func TestReleaseCommand(t *testing.T) {

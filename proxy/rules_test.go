@@ -162,14 +162,14 @@ func TestImmutableCaching(t *testing.T) {
 
 func TestFilesOfEarlierReleases(t *testing.T) {
 	now := writeTree(t, map[string]string{"index.html": "new", "app.js": "new"}, nil)
-	before := writeTree(t, map[string]string{"index.html": "old", "app.js": "old", "chunk-1.js": "one", "about.html": "old page"}, nil)
-	long := writeTree(t, map[string]string{"chunk-1.js": "older", "chunk-0.js": "zero"}, nil)
+	before := writeTree(t, map[string]string{"index.html": "old", "app.js": "old", "chunk-1.3f9c2ab1.js": "one", "about.html": "old page", "dump.sql": "leaked", "photo-2024.jpg": "removed"}, nil)
+	long := writeTree(t, map[string]string{"chunk-1.3f9c2ab1.js": "older", "chunk-0.3f9c2ab1.js": "zero"}, nil)
 	s := mustOpen(t, store.Target{Site: now, SPA: true, Earlier: []store.EarlierSite{
 		{Site: before, Until: time.Now().Add(time.Hour)}, {Site: long, Until: time.Now().Add(time.Hour)},
 		{Site: filepath.Join(now, "nowhere"), Until: time.Now().Add(time.Hour)}, {Site: long, Until: time.Now().Add(-time.Second)},
 	}})
 	for target, want := range map[string]string{
-		"/app.js": "200 new", "/chunk-1.js": "200 one", "/chunk-0.js": "200 zero", "/chunk-9.js": "404 ", "/about.html": "404 ", "/": "200 new", "/about": "200 new",
+		"/app.js": "200 new", "/chunk-1.3f9c2ab1.js": "200 one", "/chunk-0.3f9c2ab1.js": "200 zero", "/chunk-9.3f9c2ab1.js": "404 ", "/about.html": "404 ", "/dump.sql": "404 ", "/photo-2024.jpg": "404 ", "/": "200 new", "/about": "200 new",
 	} {
 		answer := get(t, s, target)
 		status, body, _ := strings.Cut(want, " ")
@@ -181,7 +181,7 @@ func TestFilesOfEarlierReleases(t *testing.T) {
 		t.Errorf("%d earlier releases are open", len(s.earlier))
 	}
 	s.earlier[0].until = time.Now().Add(-time.Second)
-	if answer := get(t, s, "/chunk-1.js"); answer.Body.String() != "older" {
+	if answer := get(t, s, "/chunk-1.3f9c2ab1.js"); answer.Body.String() != "older" {
 		t.Errorf("out of its time an earlier release still answers: %q", answer.Body)
 	}
 }

@@ -80,13 +80,13 @@ func (s *site) follow(w http.ResponseWriter, r *http.Request, rule redirectRule,
 	}
 }
 
-// serveEarlier answers from the newest earlier release that still has a file which this one has no more. Pages are not
-// among them: what was taken away is to be gone.
+// serveEarlier answers from the newest earlier release that still has a file which this one has no more, for pages that were loaded
+// before the cutover. Only files whose names carry a hash of their content are among them: what else was removed is gone.
 func (s *site) serveEarlier(w http.ResponseWriter, r *http.Request) bool {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	for _, one := range s.earlier {
 		file, found := one.files[name]
-		if found && !file.isPage() && time.Now().Before(one.until) && s.sendFile(w, r, one.published, name, http.StatusOK) == nil {
+		if found && file.immutable && !file.isPage() && time.Now().Before(one.until) && s.sendFile(w, r, one.published, name, http.StatusOK) == nil {
 			return true
 		}
 	}

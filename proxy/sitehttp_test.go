@@ -255,7 +255,7 @@ func TestNoWayOutOfASite(t *testing.T) {
 
 // A rule for all that is missing must not hide the files that pages of an earlier release still ask for.
 func TestEarlierFilesBeforeFallbackRules(t *testing.T) {
-	before := writeTree(t, map[string]string{"old.js": "old", "old.css": "css", "gone.js": "gone", "moved.js": "moved", "lost.js": "lost", "page.xhtml": "<p>", "shut.js": "shut"}, nil)
+	before := writeTree(t, map[string]string{"old.3f9c2ab1.js": "old", "old.3f9c2ab1.css": "css", "gone.3f9c2ab1.js": "gone", "moved.3f9c2ab1.js": "moved", "lost.3f9c2ab1.js": "lost", "page.xhtml": "<p>", "shut.3f9c2ab1.js": "shut"}, nil)
 	now := map[string]string{"index.html": "home", "404.html": "not here", "new.js": "new"}
 	r := startRig(t)
 	for generation, rules := range []string{
@@ -263,12 +263,12 @@ func TestEarlierFilesBeforeFallbackRules(t *testing.T) {
 		`{"from":"/*","to":"/404.html","status":404}`,
 		`{"from":"/*","to":"/nowhere","status":404}`,
 	} {
-		tree := writeRules(t, writeTree(t, now, nil), `{"redirects":[{"from":"/gone.js","to":"/404.html","status":410},{"from":"/moved.js","to":"/new.js","status":301},
-			{"from":"/lost.js","to":"/new.js","status":200},{"from":"/shut.js","to":"/404.html","status":404,"force":true},`+rules+`]}`)
+		tree := writeRules(t, writeTree(t, now, nil), `{"redirects":[{"from":"/gone.3f9c2ab1.js","to":"/404.html","status":410},{"from":"/moved.3f9c2ab1.js","to":"/new.js","status":301},
+			{"from":"/lost.3f9c2ab1.js","to":"/new.js","status":200},{"from":"/shut.3f9c2ab1.js","to":"/404.html","status":404,"force":true},`+rules+`]}`)
 		r.serveSite(int64(generation+1), store.Target{Site: tree, Earlier: []store.EarlierSite{{Site: before, Until: time.Now().Add(time.Hour)}}})
 		w := r.dial()
 		for path, want := range map[string]string{
-			"/old.js": "200 old", "/old.css": "200 css", "/gone.js": "410 not here", "/moved.js": "301 ", "/lost.js": "200 new", "/shut.js": "404 not here",
+			"/old.3f9c2ab1.js": "200 old", "/old.3f9c2ab1.css": "200 css", "/gone.3f9c2ab1.js": "410 not here", "/moved.3f9c2ab1.js": "301 ", "/lost.3f9c2ab1.js": "200 new", "/shut.3f9c2ab1.js": "404 not here",
 		} {
 			if answer, body := w.ask("GET", path); fmt.Sprintf("%d %s", answer.StatusCode, body) != want {
 				t.Errorf("%s with %s: %d %q, want %s", path, rules, answer.StatusCode, body, want)
@@ -283,7 +283,7 @@ func TestEarlierFilesBeforeFallbackRules(t *testing.T) {
 // What a collection took away is missing, and not a fault, when it was only kept for late visitors.
 func TestEarlierTreeThatWasRemoved(t *testing.T) {
 	now := writeTree(t, map[string]string{"index.html": "home"}, nil)
-	before, long := map[string]string{"a.js": "newer", "b.js": "only"}, map[string]string{"a.js": "older"}
+	before, long := map[string]string{"a.3f9c2ab1.js": "newer", "b.3f9c2ab1.js": "only"}, map[string]string{"a.3f9c2ab1.js": "older"}
 	s := mustOpen(t, store.Target{Site: now, Earlier: []store.EarlierSite{
 		{Site: writeTree(t, before, nil), Until: time.Now().Add(time.Hour)}, {Site: writeTree(t, long, nil), Until: time.Now().Add(time.Hour)},
 	}})
@@ -292,10 +292,10 @@ func TestEarlierTreeThatWasRemoved(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if answer := get(t, s, "/a.js"); answer.Code != 200 || answer.Body.String() != "older" {
+	if answer := get(t, s, "/a.3f9c2ab1.js"); answer.Code != 200 || answer.Body.String() != "older" {
 		t.Errorf("%d %q", answer.Code, answer.Body)
 	}
-	if answer := get(t, s, "/b.js"); answer.Code != 404 || answer.Header().Get("Etag") != "" {
+	if answer := get(t, s, "/b.3f9c2ab1.js"); answer.Code != 404 || answer.Header().Get("Etag") != "" {
 		t.Errorf("%d %v", answer.Code, answer.Header())
 	}
 }
