@@ -39,6 +39,7 @@ func (i *imageBuild) finish(result *gateway.Result) error {
 	if err := i.setLabels(result); err != nil {
 		return err
 	}
+	i.warnOfVolumes(config.Config.Volumes)
 	if i.recipe.portless {
 		i.port = i.recipe.port
 		return nil

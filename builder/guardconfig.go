@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 
@@ -20,8 +21,7 @@ type imageConfig struct {
 	Config struct {
 		ExposedPorts map[string]struct{}
 		Labels       map[string]string
-		Env          []string
-		OnBuild      []string
+		Volumes      map[string]struct{}
 	}
 }
 
@@ -60,6 +60,19 @@ func (i *imageBuild) checkOwnLabels(labels map[string]string) error {
 			WithHint("remove the label, or choose a name that does not begin with dev.shipgate. or com.docker.compose.")
 	}
 	return nil
+}
+
+// warnOfVolumes says of each VOLUME of the image that the app has no volume for: what is written there goes with the container.
+func (i *imageBuild) warnOfVolumes(volumes map[string]struct{}) {
+	if _, isStack := i.request.Config.(*store.ComposeConfig); isStack || i.request.Config == nil {
+		return // the compose file says what is mounted
+	}
+	for _, where := range slices.Sorted(maps.Keys(volumes)) {
+		covers := func(v store.Volume) bool { return path.Clean(v.Path) == path.Clean(where) }
+		if !slices.ContainsFunc(i.request.Config.Shared().Volumes, covers) {
+			i.log.say("note: the image declares VOLUME %s, and the app has no volume there: its data is lost with the next deployment; keep it with: shipgate app update %s --volume data:%s", where, i.request.App, where)
+		}
+	}
 }
 
 // lineOf finds the first line of the Dockerfile that has a text.
