@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -29,8 +28,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.pushes.Done()
 	name, verb, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ".git/")
 	app, token, err := s.authorise(r, name)
-	s.audit(r, token, name, err)
 	if err != nil {
+		s.auditRefusal(r, token, name, err)
 		s.refuse(w, r, err)
 		return
 	}
@@ -38,7 +37,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodGet && verb == "info/refs":
 		err = s.advertise(w, r, app)
 	case r.Method == http.MethodPost && verb == "git-receive-pack":
-		err = s.receive(w, r, app)
+		err = s.receive(w, r, app, token)
 	case r.Method == http.MethodPost && verb == "git-upload-pack":
 		err = pushOnly(app)
 	default:
@@ -51,7 +50,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // authorise finds the app that the request is for, for someone who may deploy it.
 func (s *Server) authorise(r *http.Request, name string) (store.App, store.Token, error) {
-	token, err := s.store.Authenticate(r.Context(), secretOf(r))
+	token, err := s.store.AuthenticateFrom(r.Context(), secretOf(r), remoteOf(r))
 	if err != nil {
 		return store.App{}, token, err
 	}
@@ -60,29 +59,6 @@ func (s *Server) authorise(r *http.Request, name string) (store.App, store.Token
 	}
 	app, err := s.store.App(r.Context(), name)
 	return app, token, err
-}
-
-// audit writes who pushes, and once a minute who asks what there is, or is turned away.
-func (s *Server) audit(r *http.Request, token store.Token, app string, refused error) {
-	remote, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		remote = r.RemoteAddr
-	}
-	entry := store.AuditEntry{Token: token.ID, Who: token.Name, Action: "git push", App: app, Outcome: store.AuditDone, Remote: remote}
-	write := s.store.AuditQuietly
-	switch problem, known := store.AsProblem(refused); {
-	case known && problem.Code == store.CodeUnauthorised:
-		entry.Outcome, entry.Reason = store.AuditRefused, problem.Message
-	case refused != nil:
-		return // there is no such app
-	case r.Method == http.MethodPost:
-		write = s.store.Audit
-	default:
-		entry.Action = "git ls-remote"
-	}
-	if err := write(context.WithoutCancel(r.Context()), entry); err != nil {
-		s.log.Error("write audit trail", "app", app, "error", err)
-	}
 }
 
 var errForbidden = store.Problemf(store.CodeUnauthorised, "the token does not allow to deploy this app").
@@ -121,6 +97,8 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case status == 0:
 		status = http.StatusInternalServerError
+	case errors.Is(err, store.ErrTooManyWrongTokens):
+		status = http.StatusTooManyRequests
 	case errors.Is(err, errForbidden):
 		status = http.StatusForbidden
 	case status == http.StatusUnauthorized:
@@ -215,7 +193,7 @@ func ourCapabilities() (*capability.List, error) {
 }
 
 // receive answers a push. What is refused before the protocol is under way is given back as an error.
-func (s *Server) receive(w http.ResponseWriter, r *http.Request, app store.App) error {
+func (s *Server) receive(w http.ResponseWriter, r *http.Request, app store.App, token store.Token) error {
 	control := http.NewResponseController(w)
 	steady := &steadyBody{body: r.Body, control: control, idle: s.idle}
 	defer steady.end()
@@ -248,6 +226,7 @@ func (s *Server) receive(w http.ResponseWriter, r *http.Request, app store.App) 
 	p := &push{
 		server: s, app: app, repository: repository, request: request, body: body, steady: steady, out: out,
 		refused: map[string]error{}, moved: map[string]bool{}, log: s.log.With("app", app.Name),
+		audit: func(d *store.Deployment, refs string, err error) { s.auditPush(r, token, app.Name, d, refs, err) },
 	}
 	p.run(r.Context())
 	return nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -26,6 +27,7 @@ type push struct {
 	body       io.Reader
 	steady     *steadyBody // below body
 	out        *sideband
+	audit      func(d *store.Deployment, refs string, err error)
 	log        *slog.Logger
 
 	deployBranch string
@@ -43,6 +45,7 @@ func (p *push) run(ctx context.Context) {
 	defer context.AfterFunc(p.server.closing, cancel)()
 	deployment, err := p.take(work, receiving)
 	end()
+	p.audit(deployment, p.refNames(), err)
 	if err != nil {
 		p.refuseRest(p.ours(err))
 	}
@@ -59,6 +62,15 @@ func (p *push) whileReceiving(ctx context.Context) (receiving context.Context, e
 	closing := context.AfterFunc(p.server.closing, stop(errClosing))
 	destroyed := context.AfterFunc(p.repository.alive, stop(errDestroyed))
 	return receiving, func() { closing(); destroyed(); p.steady.end(); cancel(nil) }
+}
+
+// refNames lists what the push asks to change, for the audit log.
+func (p *push) refNames() string {
+	names := make([]string, len(p.request.commands))
+	for i, c := range p.request.commands {
+		names[i] = c.name
+	}
+	return strings.Join(names, ", ")
 }
 
 // take brings objects and refs in, in an order that leaves nothing behind when it is broken off: everything is checked

@@ -97,7 +97,7 @@ func (s *Store) CreateApp(ctx context.Context, app App) (App, error) {
 		if _, err := t.exec(`DELETE FROM destroyed_apps WHERE name = ?`, app.Name); err != nil {
 			return fmt.Errorf("write app: %w", err)
 		}
-		return writeHosts(t, id, app.Hosts)
+		return s.writeHosts(t, id, app.Hosts, nil)
 	})
 	if err != nil {
 		return App{}, err
@@ -106,11 +106,15 @@ func (s *Store) CreateApp(ctx context.Context, app App) (App, error) {
 	return app, nil
 }
 
-func writeHosts(tx txContext, app int64, hosts []string) error {
+// writeHosts replaces the hosts of an app, which had those in before.
+func (s *Store) writeHosts(tx txContext, app int64, hosts, before []string) error {
 	if _, err := tx.exec(`DELETE FROM hosts WHERE app = ?`, app); err != nil {
 		return fmt.Errorf("write hosts: %w", err)
 	}
 	for position, host := range hosts {
+		if s.isOwnHost(host) && !slices.Contains(before, host) {
+			return Problemf(CodeUsage, "host %s is the one of this server", host).WithHint("give the app a host of its own: --host APP.example.com")
+		}
 		var owner string
 		err := tx.row(`SELECT name FROM apps WHERE id = (SELECT app FROM hosts WHERE host = ?)`, host).Scan(&owner)
 		if err == nil {
@@ -147,7 +151,7 @@ func (s *Store) UpdateApp(ctx context.Context, app App) (App, error) {
 		if err := forgetHeads(tx, id, old, app); err != nil {
 			return err
 		}
-		return writeHosts(tx, id, app.Hosts)
+		return s.writeHosts(tx, id, app.Hosts, old.Hosts)
 	})
 	if err != nil {
 		return App{}, err

@@ -18,6 +18,7 @@ type AuditEntry struct {
 	Action     string    `json:"action"`
 	App        string    `json:"app"`
 	Deployment int64     `json:"deployment"` // 0: none
+	Detail     string    `json:"detail"`     // what the action was about: names, never secret values
 	Outcome    string    `json:"outcome"`    // done or refused
 	Reason     string    `json:"reason"`     // why it was refused
 	Remote     string    `json:"remote"`     // the address that asked
@@ -42,24 +43,26 @@ func (s *Store) Audit(ctx context.Context, entry AuditEntry) error {
 	return s.audit(ctx, entry, 0)
 }
 
-// AuditQuietly adds an entry unless there is one like it of the last minute: of what only reads, and of what is refused, there
-// may be any number.
+// AuditQuietly adds an entry unless there is one like it of the last minute: of what is refused there may be any number.
 func (s *Store) AuditQuietly(ctx context.Context, entry AuditEntry) error {
+	if !s.strangers.first(entry, time.Now()) {
+		return nil
+	}
 	return s.audit(ctx, entry, auditQuiet)
 }
 
 func (s *Store) audit(ctx context.Context, e AuditEntry, quiet time.Duration) error {
 	now := time.Now()
-	e.Who, e.Action, e.Reason = auditable(e.Who), auditable(e.Action), auditable(s.Masked(e.Reason))
+	e.Who, e.Action, e.Reason, e.Detail = auditable(e.Who), auditable(e.Action), auditable(s.Masked(e.Reason)), auditable(s.Masked(e.Detail))
 	return s.transact(ctx, s.relaxed, func(tx *sql.Tx) error {
 		t := txContext{ctx, tx}
 		if err := dropUnknownApp(t, &e); err != nil {
 			return err
 		}
-		result, err := t.exec(`INSERT INTO audit (at, token, who, action, app, deployment, outcome, reason, remote)
-			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE NOT EXISTS (SELECT 1 FROM audit WHERE at > ?10
+		result, err := t.exec(`INSERT INTO audit (at, token, who, action, app, deployment, outcome, reason, remote, detail)
+			SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?11 WHERE NOT EXISTS (SELECT 1 FROM audit WHERE at > ?10
 				AND token = ?2 AND action = ?4 AND app = ?5 AND outcome = ?7 AND reason = ?8 AND remote = ?9)`,
-			stamp(now), e.Token, e.Who, e.Action, e.App, e.Deployment, e.Outcome, e.Reason, e.Remote, quietSince(now, quiet))
+			stamp(now), e.Token, e.Who, e.Action, e.App, e.Deployment, e.Outcome, e.Reason, e.Remote, quietSince(now, quiet), e.Detail)
 		if err != nil {
 			return fmt.Errorf("write audit trail: %w", err)
 		}
@@ -124,11 +127,14 @@ func quietSince(now time.Time, quiet time.Duration) int64 {
 
 // AuditTrail gives the newest entries, of one app or of all when it is empty, the newest first.
 func (s *Store) AuditTrail(ctx context.Context, app string, limit int) ([]AuditEntry, error) {
+	if err := s.writeWrongTokens(ctx); err != nil {
+		return nil, err
+	}
 	return collect(ctx, s.read, func(row scanner) (e AuditEntry, err error) {
 		var at sql.NullInt64
-		err = row.Scan(&e.ID, &at, &e.Token, &e.Who, &e.Action, &e.App, &e.Deployment, &e.Outcome, &e.Reason, &e.Remote)
+		err = row.Scan(&e.ID, &at, &e.Token, &e.Who, &e.Action, &e.App, &e.Deployment, &e.Outcome, &e.Reason, &e.Remote, &e.Detail)
 		e.At = unstamp(at)
 		return e, err
-	}, `SELECT id, at, token, who, action, app, deployment, outcome, reason, remote FROM audit
+	}, `SELECT id, at, token, who, action, app, deployment, outcome, reason, remote, detail FROM audit
 		WHERE app = ?1 OR ?1 = '' ORDER BY id DESC LIMIT ?2`, app, limit)
 }

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,7 +34,9 @@ type Store struct {
 	relaxed *sql.DB    // synchronous=NORMAL: a commit survives the process, not the power; for log lines
 	read    *sql.DB
 
-	watchers watchers
+	watchers  watchers
+	strangers strangers
+	ownHosts  atomic.Pointer[[]string]
 }
 
 // Anew says which lost parts of a data directory Open may make anew. Without it they are made only in a new directory.
@@ -143,6 +146,9 @@ func (s *Store) connect(extra string, connections int) (*sql.DB, error) {
 // Close ends all use of the data directory.
 func (s *Store) Close() error {
 	var errs []error
+	if s.relaxed != nil {
+		errs = append(errs, s.closeStrangers())
+	}
 	for _, db := range []*sql.DB{s.read, s.relaxed, s.write} {
 		if db != nil {
 			errs = append(errs, db.Close())

@@ -80,13 +80,15 @@ func insertToken(tx txContext, token Token, secret string) (int64, error) {
 
 const selectTokens = `SELECT id, name, app, rights, environment, created_at, expires_at, last_used_at FROM tokens `
 
+var errInvalidToken = Problemf(CodeUnauthorised, "the token is not valid").
+	WithHint("on the server: shipgate token create --rights read,deploy --app APP")
+
 // Authenticate finds the token of a secret. Anything wrong with it is the same unauthorised Problem.
 func (s *Store) Authenticate(ctx context.Context, secret string) (Token, error) {
 	hash := sha256.Sum256([]byte(secret))
 	token, err := scanToken(s.read.QueryRowContext(ctx, selectTokens+`WHERE hash = ?`, hash[:]))
 	if errors.Is(err, sql.ErrNoRows) || (err == nil && !token.ExpiresAt.IsZero() && time.Now().After(token.ExpiresAt)) {
-		return Token{}, Problemf(CodeUnauthorised, "the token is not valid").
-			WithHint("on the server: shipgate token create --rights read,deploy --app APP")
+		return Token{}, errInvalidToken
 	}
 	if err != nil {
 		return Token{}, err

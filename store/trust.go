@@ -113,6 +113,18 @@ func (t Trust) fitsEvent(event string) bool {
 	return slices.Contains(t.Events, event)
 }
 
+// Describe says for people whom a rule trusts.
+func (t Trust) Describe() string {
+	text := t.Repository
+	if t.Ref != "" {
+		text += " at " + t.Ref
+	}
+	if t.Environment != "" {
+		text += " in environment " + t.Environment
+	}
+	return text
+}
+
 // AddTrust stores a rule.
 func (s *Store) AddTrust(ctx context.Context, trust Trust) (Trust, error) {
 	if err := trust.validate(); err != nil {

@@ -1,12 +1,15 @@
 package web
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 
@@ -54,6 +57,7 @@ func (s *server) createApp(c echo.Context) error {
 		return err
 	}
 	app := store.App{Name: request.Name, Source: request.Source, Hosts: request.Hosts, Config: request.Config}
+	c.Set(appKey, request.Name)
 	created, err := s.Store.CreateApp(c.Request().Context(), app)
 	if err != nil {
 		return err
@@ -88,12 +92,14 @@ func (s *server) updateApp(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	before := app.Config
 	if request.Hosts != nil {
 		app.Hosts = *request.Hosts
 	}
 	if app.Config, err = mergeConfig(app.Config, request.Config); err != nil {
 		return err
 	}
+	noteDetail(c, "%s", strings.Join(changedFields(before, app, request.Hosts != nil), ", "))
 	updated, err := s.Store.UpdateApp(ctx, app)
 	if err != nil {
 		return err
@@ -104,6 +110,26 @@ func (s *server) updateApp(c echo.Context) error {
 		}
 	}
 	return s.answerApp(c, http.StatusOK, updated)
+}
+
+// changedFields names the fields of an app that a change touches.
+func changedFields(before json.RawMessage, app store.App, hosts bool) []string {
+	var was, is map[string]json.RawMessage
+	if errors.Join(json.Unmarshal(before, &was), json.Unmarshal(app.Config, &is)) != nil {
+		return nil
+	}
+	names := []string{}
+	if hosts {
+		names = append(names, "hosts")
+	}
+	union := maps.Clone(was)
+	maps.Copy(union, is)
+	for _, name := range slices.Sorted(maps.Keys(union)) {
+		if !bytes.Equal(was[name], is[name]) {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // mergeConfig lays a JSON Merge Patch (RFC 7396) over a config.
@@ -146,6 +172,9 @@ func (s *server) destroyApp(c echo.Context) error {
 	ctx, name := c.Request().Context(), c.Param("app")
 	if _, err := s.Store.App(ctx, name); err != nil {
 		return err
+	}
+	if c.QueryParam("with_data") == "true" {
+		noteDetail(c, "with its data")
 	}
 	if err := s.Runner.Destroy(ctx, name); err != nil {
 		return err
@@ -231,6 +260,11 @@ func (s *server) listEnv(c echo.Context) error {
 	if reveal && !c.Get(tokenKey).(store.Token).May(store.RightAdmin, c.Param("app")) {
 		return errForbidden
 	}
+	if reveal {
+		entry := s.auditEntry(c, c.Get(tokenKey).(store.Token), c.Param("app"))
+		entry.Action, entry.Outcome = "reveal env", store.AuditDone
+		s.audit(c, s.Store.Audit, entry)
+	}
 	env, err := s.Store.Env(c.Request().Context(), c.Param("app"))
 	if err != nil {
 		return err
@@ -251,12 +285,25 @@ type envRequest struct {
 	Unset []string          `json:"unset"`
 }
 
+// describeEnv names what a request sets and removes, without the values.
+func describeEnv(request envRequest) string {
+	var parts []string
+	if len(request.Set) > 0 {
+		parts = append(parts, "set "+strings.Join(slices.Sorted(maps.Keys(request.Set)), ", "))
+	}
+	if len(request.Unset) > 0 {
+		parts = append(parts, "removed "+strings.Join(request.Unset, ", "))
+	}
+	return strings.Join(parts, "; ")
+}
+
 func (s *server) changeEnv(c echo.Context) error {
 	ctx, app := c.Request().Context(), c.Param("app")
 	var request envRequest
 	if err := decode(c, &request); err != nil {
 		return err
 	}
+	noteDetail(c, "%s", describeEnv(request))
 	if err := s.Store.SetEnv(ctx, app, request.Set); err != nil {
 		return err
 	}

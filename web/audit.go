@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
@@ -9,22 +10,28 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-const deploymentKey = "deployment" // of what a request has made, for the audit trail
+// What handlers tell the audit log.
+const (
+	deploymentKey = "deployment" // the deployment that a request has made
+	detailKey     = "detail"     // what the action was about
+	actionKey     = "action"
+	appKey        = "app" // the app that a request has made
+)
 
-// trail writes who asked for what, and what came of it. A read is written before its answer, which may be a stream; of the
-// same reads, one a minute.
-func (s *server) trail(c echo.Context, token store.Token, app string, answer func() error) error {
-	entry := s.auditEntry(c, token, app)
-	if c.Request().Method == http.MethodGet {
-		entry.Outcome = store.AuditDone
-		s.audit(c, s.Store.AuditQuietly, entry)
+// noteDetail tells the audit log what a request was about: names, never secret values.
+func noteDetail(c echo.Context, format string, args ...any) {
+	c.Set(detailKey, fmt.Sprintf(format, args...))
+}
+
+// logged writes to the audit log who asked for what, and what came of it. Reads are not logged.
+func (s *server) logged(c echo.Context, token store.Token, app string, answer func() error) error {
+	if c.Get(actionKey) == "" {
 		return answer()
 	}
+	entry := s.auditEntry(c, token, app)
 	err := answer()
 	entry.Outcome = store.AuditDone
-	if made, ok := c.Get(deploymentKey).(int64); ok {
-		entry.Deployment = made
-	}
+	s.complete(c, &entry)
 	if err != nil {
 		entry.Outcome, entry.Reason = store.AuditRefused, "internal error" // what it was is in the log
 		if problem, known := store.AsProblem(err); known {
@@ -35,7 +42,18 @@ func (s *server) trail(c echo.Context, token store.Token, app string, answer fun
 	return err
 }
 
-// refusedEntry writes that somebody was turned away, once a minute for each who is and why.
+// complete adds what the handler has told.
+func (s *server) complete(c echo.Context, entry *store.AuditEntry) {
+	if made, ok := c.Get(deploymentKey).(int64); ok {
+		entry.Deployment = made
+	}
+	if app, ok := c.Get(appKey).(string); ok {
+		entry.App = app
+	}
+	entry.Detail, _ = c.Get(detailKey).(string)
+}
+
+// refusedEntry logs once a minute that a token's rights do not suffice. Invalid tokens are counted by the store.
 func (s *server) refusedEntry(c echo.Context, token store.Token, app string, cause error) error {
 	if problem, known := store.AsProblem(cause); known && problem.Code == store.CodeUnauthorised {
 		entry := s.auditEntry(c, token, app)
@@ -49,6 +67,9 @@ func (s *server) auditEntry(c echo.Context, token store.Token, app string) store
 	entry := store.AuditEntry{
 		Token: token.ID, Who: token.Name, Action: c.Request().Method + " " + c.Path(), App: app, Remote: c.RealIP(),
 	}
+	if action, _ := c.Get(actionKey).(string); action != "" {
+		entry.Action = action
+	}
 	if d, err := s.deploymentOf(c); err == nil && c.Param("deployment") != "" {
 		entry.Deployment, entry.App = d.ID, d.App
 	}
@@ -56,9 +77,11 @@ func (s *server) auditEntry(c echo.Context, token store.Token, app string) store
 }
 
 // done is the entry of what a signed-in person did on a page.
-func (s *server) done(c echo.Context, token store.Token) store.AuditEntry {
+func (s *server) done(c echo.Context, token store.Token, action string) store.AuditEntry {
+	c.Set(actionKey, action)
 	entry := s.auditEntry(c, token, "")
 	entry.Outcome = store.AuditDone
+	s.complete(c, &entry)
 	return entry
 }
 

@@ -16,9 +16,10 @@ const tokenKey = "token"
 func (s *server) allow(right store.Right, action string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			token, err := s.Store.Authenticate(c.Request().Context(), secretOf(c))
+			c.Set(actionKey, action)
+			token, err := s.Store.AuthenticateFrom(c.Request().Context(), secretOf(c), c.RealIP())
 			if err != nil {
-				return s.refusedEntry(c, token, c.Param("app"), err)
+				return err
 			}
 			app, err := s.appOf(c, token)
 			if c.Param("deployment") != "" && (store.CodeOf(err) == store.CodeNotFound || (err == nil && !token.May(store.RightRead, app))) {
@@ -32,7 +33,7 @@ func (s *server) allow(right store.Right, action string) echo.MiddlewareFunc {
 				return s.refusedEntry(c, token, app, errForbidden)
 			}
 			c.Set(tokenKey, token)
-			return s.trail(c, token, app, func() error { return next(c) })
+			return s.logged(c, token, app, func() error { return next(c) })
 		}
 	}
 }

@@ -224,7 +224,7 @@ func (s *server) cancelByForm(c echo.Context) error {
 	if _, err := s.Store.AskCancel(c.Request().Context(), v.d.ID); err != nil {
 		return err
 	}
-	s.audit(c, s.Store.Audit, s.done(c, *v.session))
+	s.audit(c, s.Store.Audit, s.done(c, *v.session, "cancel"))
 	return c.Redirect(http.StatusSeeOther, fmt.Sprintf("/deployments/%d", v.d.ID))
 }
 
@@ -246,6 +246,8 @@ func (s *server) rollbackByForm(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	s.audit(c, s.Store.Audit, s.done(c, *v.session))
+	c.Set(deploymentKey, back.ID)
+	noteDetail(c, "back to deployment %d", to)
+	s.audit(c, s.Store.Audit, s.done(c, *v.session, "roll back"))
 	return c.Redirect(http.StatusSeeOther, fmt.Sprintf("/deployments/%d", back.ID))
 }

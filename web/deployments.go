@@ -108,6 +108,9 @@ func (s *server) createDeployment(c echo.Context) error {
 		return err
 	}
 	c.Set(deploymentKey, d.ID)
+	if request.RollbackTo != nil {
+		noteDetail(c, "back to deployment %d", d.RollbackOf)
+	}
 	c.Response().Header().Set("Location", "/api/v1/deployments/"+strconv.FormatInt(d.ID, 10))
 	return c.JSON(http.StatusAccepted, shown)
 }

@@ -52,7 +52,7 @@ func (s *server) problemOf(err error, c echo.Context) (*store.Problem, int) {
 		if errors.Is(err, errForbidden) || errors.Is(err, errForeignPage) {
 			return problem, http.StatusForbidden
 		}
-		if errors.Is(err, errTooMany) {
+		if errors.Is(err, errTooMany) || errors.Is(err, store.ErrTooManyWrongTokens) {
 			return problem, http.StatusTooManyRequests
 		}
 		return problem, statusOf[problem.Code]

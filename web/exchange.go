@@ -94,7 +94,7 @@ func (s *server) exchange(c echo.Context) error {
 		return errExchange
 	}
 	s.audit(c, s.Store.Audit, store.AuditEntry{
-		Action: c.Request().Method + " " + c.Path(), Remote: c.RealIP(), Who: identity.Repository,
+		Action: "exchange identity", Remote: c.RealIP(), Who: identity.Repository,
 		Outcome: store.AuditDone, App: token.App, Token: token.ID,
 	})
 	return c.JSON(http.StatusOK, exchangedToken{Token: secret, ExpiresAt: token.ExpiresAt})
@@ -102,7 +102,7 @@ func (s *server) exchange(c echo.Context) error {
 
 func (s *server) auditRefusal(c echo.Context, who, app string, err error) {
 	s.audit(c, s.Store.AuditQuietly, store.AuditEntry{
-		Action: c.Request().Method + " " + c.Path(), Remote: c.RealIP(), Who: who, App: app, Outcome: store.AuditRefused, Reason: err.Error(),
+		Action: "exchange identity", Remote: c.RealIP(), Who: who, App: app, Outcome: store.AuditRefused, Reason: err.Error(),
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -68,7 +69,7 @@ func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 	l.collect = func(context.Context, bool) ([]store.Garbage, error) { return nil, nil }
 	l.admin = l.token(store.Token{Name: "test", Rights: store.Rights{store.RightAdmin}})
 	server := httptest.NewServer(New(Options{
-		Store: opened, Runner: l.runner, Repositories: l.git, GitHub: l.github, Identities: l.identities, BaseURL: func() string { return l.base }, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
+		Store: opened, Runner: l.runner, Repositories: l.git, GitHub: l.github, Identities: l.identities, BaseURL: func() string { return l.base }, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}, Lifetime: lifetime, Heartbeat: heartbeat, Version: "test",
 		Logs: func(ctx context.Context, container string, tail int, follow bool, write func(string)) error {
 			return l.logs(ctx, container, tail, follow, write)
 		},

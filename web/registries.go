@@ -27,6 +27,7 @@ func (s *server) setRegistry(c echo.Context) error {
 	if err := decode(c, &request); err != nil {
 		return err
 	}
+	noteDetail(c, "%s", c.Param("host"))
 	if err := s.Store.SetRegistry(c.Request().Context(), c.Param("host"), request.Username, request.Password); err != nil {
 		return err
 	}
@@ -34,6 +35,7 @@ func (s *server) setRegistry(c echo.Context) error {
 }
 
 func (s *server) removeRegistry(c echo.Context) error {
+	noteDetail(c, "%s", c.Param("host"))
 	if err := s.Store.RemoveRegistry(c.Request().Context(), c.Param("host")); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -20,7 +21,7 @@ const (
 
 // session gives the token that a browser signed in with, as it is now, or nil: what is revoked opens nothing any more.
 func (s *server) session(c echo.Context) (*store.Token, error) {
-	cookie, err := c.Cookie(sessionCookie)
+	cookie, err := c.Cookie(s.cookieName())
 	if err != nil {
 		return nil, nil
 	}
@@ -79,15 +80,17 @@ func (s *server) askToSignIn(c echo.Context, next string) error {
 
 func (s *server) signIn(c echo.Context) error {
 	next := localPath(c.FormValue("next"))
-	token, err := s.Store.Authenticate(c.Request().Context(), strings.TrimSpace(c.Request().PostFormValue("token")))
+	token, err := s.Store.AuthenticateFrom(c.Request().Context(), strings.TrimSpace(c.Request().PostFormValue("token")), c.RealIP())
+	if errors.Is(err, store.ErrTooManyWrongTokens) {
+		return err
+	}
 	if err != nil && store.CodeOf(err) == store.CodeUnauthorised {
-		_ = s.refusedEntry(c, token, "", err)
 		return s.render(c, http.StatusUnauthorized, "login", view{Title: "Sign in", Body: login{Next: next, Wrong: true}})
 	}
 	if err != nil {
 		return err
 	}
-	s.audit(c, s.Store.Audit, s.done(c, token))
+	s.audit(c, s.Store.Audit, s.done(c, token, "sign in"))
 	expires := time.Now().Add(sessionValid)
 	c.SetCookie(s.cookie(c, s.sealSession(token, expires), int(sessionValid/time.Second)))
 	return c.Redirect(http.StatusSeeOther, next)
@@ -98,9 +101,17 @@ func (s *server) signOut(c echo.Context) error {
 	return c.Redirect(http.StatusSeeOther, "/login")
 }
 
+// cookieName has a prefix where everybody uses TLS, by which browsers keep other hosts and plain HTTP from setting the cookie.
+func (s *server) cookieName() string {
+	if strings.HasPrefix(s.BaseURL(), "https://") {
+		return store.SecureSessionCookie
+	}
+	return store.SessionCookie
+}
+
 func (s *server) cookie(c echo.Context, value string, seconds int) *http.Cookie {
 	return &http.Cookie{
-		Name: sessionCookie, Value: value, Path: "/", MaxAge: seconds,
+		Name: s.cookieName(), Value: value, Path: "/", MaxAge: seconds,
 		HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: s.encrypted(c.Request()),
 	}
 }

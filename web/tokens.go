@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -62,6 +63,7 @@ func (s *server) createToken(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	noteDetail(c, "%s with %s%s", tokenName(token), token.Rights, forApp(token.App))
 	return c.JSON(http.StatusCreated, createdToken{Token: token, Secret: secret})
 }
 
@@ -70,8 +72,27 @@ func (s *server) revokeToken(c echo.Context) error {
 	if err != nil {
 		return store.Problemf(store.CodeUsage, "%q is not a token's number", c.Param("token")).WithHint("shipgate token list")
 	}
+	noteDetail(c, "%d", id)
+	if token, err := s.Store.TokenByID(c.Request().Context(), id); err == nil {
+		noteDetail(c, "%s", tokenName(token))
+	}
 	if err := s.Store.RevokeToken(c.Request().Context(), id); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
+}
+
+// tokenName returns how the audit log names a token.
+func tokenName(token store.Token) string {
+	if token.Name == "" {
+		return strconv.FormatInt(token.ID, 10)
+	}
+	return fmt.Sprintf("%s (%d)", token.Name, token.ID)
+}
+
+func forApp(app string) string {
+	if app == "" {
+		return " for all apps"
+	}
+	return " for " + app
 }

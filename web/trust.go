@@ -58,6 +58,7 @@ func (s *server) addTrust(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	noteDetail(c, "rule %d, %s", rule.ID, rule.Describe())
 	return c.JSON(http.StatusCreated, rule)
 }
 
@@ -88,6 +89,7 @@ func (s *server) removeTrust(c echo.Context) error {
 	if err != nil {
 		return store.Problemf(store.CodeUsage, "%q is not the number of a trust", c.Param("trust")).WithHint("shipgate trust %s", c.Param("app"))
 	}
+	noteDetail(c, "rule %d", id)
 	if err := s.Store.RemoveTrust(c.Request().Context(), c.Param("app"), id); err != nil {
 		return err
 	}

@@ -34,6 +34,7 @@ func (s *server) createUpload(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	noteDetail(c, "%s, %d files", upload.SHA, upload.Files)
 	return c.JSON(http.StatusCreated, upload)
 }
 

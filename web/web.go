@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -77,9 +78,11 @@ type Options struct {
 	URL          func(host string) string
 	BaseURL      func() string   // the public address of this server, without a slash at the end
 	Lifetime     context.Context // ends when the server stops, and with it the streams, which may have no end of their own
-	Heartbeat    time.Duration   // how often a silent stream gives a sign of life; 0: 15 s
-	Version      string
-	Logger       *slog.Logger
+	// TrustedProxies are the networks of proxies in front of this server whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix
+	Heartbeat      time.Duration // how often a silent stream gives a sign of life; 0: 15 s
+	Version        string
+	Logger         *slog.Logger
 }
 
 // maxBody bounds what the API reads of a request; pushes have limits of their own.
@@ -97,13 +100,13 @@ func New(options Options) http.Handler {
 		options.BaseURL = func() string { return "" }
 	}
 	s := &server{options}
-	return splitGit(options.Repositories, s.router())
+	return clientAddress(options.TrustedProxies, boundBodies(splitGit(options.Repositories, s.router())))
 }
 
 func (s *server) router() *echo.Echo {
 	router := echo.New()
 	router.HideBanner, router.HidePort = true, true
-	router.IPExtractor = echo.ExtractIPFromXFFHeader() // believed of proxies on private addresses only
+	router.IPExtractor = echo.ExtractIPDirect() // behind a trusted proxy, clientAddress has put the client's there
 	router.HTTPErrorHandler = s.answerError
 	router.Use(middleware.Recover(), sayProtocol, unless(sameOrigin, webhookPath), unless(middleware.BodyLimit(maxBody), webhookPath, uploadPath))
 	router.POST(webhookPath, echo.WrapHandler(s.GitHub))

@@ -29,7 +29,7 @@ func TestIdentitiesAgainstTheServer(t *testing.T) {
 	forge := must(newTestIssuer())
 	defer forge.Close()
 	dir := t.TempDir()
-	s := startServer(t, dir, nil, "--oidc-issuer", forge.URL, "--url", audience)
+	s := startServer(t, dir, nil, "--oidc-issuer", forge.URL, "--url", audience, "--trusted-proxies", "127.0.0.1")
 	s.ready(t)
 	run := func(args ...string) string {
 		t.Helper()
@@ -110,7 +110,7 @@ func TestIdentitiesAgainstTheServer(t *testing.T) {
 		if err := json.Unmarshal([]byte(run("audit", "--app", "site", "--limit", "1", "--json")), &trail); err != nil {
 			t.Fatal(err)
 		}
-		if e := trail[0]; e.Outcome != store.AuditRefused || !strings.HasPrefix(e.Reason, test.reason) || e.Action != "POST /api/v1/oidc/exchange" || e.Remote != fmt.Sprintf("198.51.100.%d", asked) {
+		if e := trail[0]; e.Outcome != store.AuditRefused || !strings.HasPrefix(e.Reason, test.reason) || e.Action != "exchange identity" || e.Remote != fmt.Sprintf("198.51.100.%d", asked) {
 			t.Errorf("%s: the trail says %+v, want %q", test.what, e, test.reason)
 		}
 	}

@@ -50,6 +50,7 @@ type serveFlags struct {
 	issuers                        []string
 	issuerKeys                     string
 	policy                         store.PolicyRules
+	trusted                        prefixes
 	anew                           store.Anew
 	builds                         int
 	pruneCache                     bool
@@ -70,6 +71,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	command.Flags().StringSliceVar(&flags.issuers, "oidc-issuer", []string{store.GitHubIssuer}, "whose identity tokens count; GitHub Enterprise Server: https://HOST/_services/token")
 	command.Flags().StringVar(&flags.issuerKeys, "oidc-jwks", "", "file with the issuers' keys, where they cannot be asked")
 	command.Flags().StringVar(&flags.logFormat, "log-format", "text", "text or json")
+	command.Flags().Var(&flags.trusted, "trusted-proxies", "networks of the proxies in front of this one whose X-Forwarded headers are believed")
 	addPolicyFlags(command.Flags(), &flags.policy)
 	addAnewFlags(command.Flags(), &flags.anew)
 	command.Flags().IntVar(&flags.builds, "builds", defaultBuilds(), "how many builds use BuildKit at once; images that are only pulled and plain static sites wait for none")
@@ -127,7 +129,8 @@ func logger(w io.Writer, format string, masked func(string) string) *slog.Logger
 
 // services is everything that serve wires together.
 type services struct {
-	dir         string // the data directory
+	trusted     prefixes // of the proxies in front
+	dir         string   // the data directory
 	store       *store.Store
 	docker      *docker.Client
 	engine      *dockerengine.Engine
@@ -153,7 +156,7 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	s := &services{dir: dir}
+	s := &services{trusted: flags.trusted, dir: dir}
 	s.logger = logger(c.stderr, flags.logFormat, s.masked)
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.wire(ctx, flags); err != nil {
@@ -166,6 +169,9 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	defer listener.Close()
 	address := s.addresses(listener.Addr(), flags.url)
 	s.base = address.API
+	if err := s.reserveHosts(ctx, address, flags.listen); err != nil {
+		return err
+	}
 	if err := s.runner.Start(ctx); err != nil {
 		return err
 	}
@@ -232,7 +238,7 @@ func (s *services) url(host string) string {
 func (s *services) listen(ctx context.Context, listener net.Listener) error {
 	handler := web.New(web.Options{
 		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget, Volumes: s.engine.Volumes, Collect: s.collector.collect,
-		GitHub: s.github, Identities: s.identities, BaseURL: func() string { return s.base }, URL: s.url, Lifetime: ctx, Version: version(), Logger: s.logger,
+		GitHub: s.github, Identities: s.identities, BaseURL: func() string { return s.base }, URL: s.url, TrustedProxies: s.trusted, Lifetime: ctx, Version: version(), Logger: s.logger,
 	})
 	requests, end := context.WithCancel(context.WithoutCancel(ctx)) // those under way may end in peace
 	defer end()
@@ -243,7 +249,7 @@ func (s *services) listen(ctx context.Context, listener net.Listener) error {
 	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { stopped <- s.stop(server, end) })
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+	if err := server.Serve(limitConnections(listener, s.trusted)); !errors.Is(err, http.ErrServerClosed) {
 		stop()
 		return fmt.Errorf("serve API: %w", err)
 	}

@@ -108,7 +108,7 @@ func TestKeylessUploadAndDeploy(t *testing.T) {
 		t.Errorf("shown:\n%s", out)
 	}
 	trail := run("audit", "--app", "site")
-	for _, want := range []string{"another ref: refs/heads/other", "the token was exchanged before", "identity of acme/web run 7", "POST /api/v1/apps/:app/uploads"} {
+	for _, want := range []string{"another ref: refs/heads/other", "the token was exchanged before", "identity of acme/web run 7", "uploaded files of site"} {
 		if !strings.Contains(trail, want) {
 			t.Errorf("%q is not in the trail:\n%s", want, trail)
 		}

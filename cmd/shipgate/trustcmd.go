@@ -91,7 +91,7 @@ func (c *cli) auditCommand() *cobra.Command {
 	var app string
 	var limit int
 	command := &cobra.Command{
-		Use: "audit", Short: "Who asked for what, and what came of it; the newest first", Args: cobra.NoArgs,
+		Use: "audit", Short: "Show the audit log, the newest entry first", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			var entries []store.AuditEntry
 			query := url.Values{"app": {app}, "limit": {strconv.Itoa(limit)}}
@@ -99,13 +99,9 @@ func (c *cli) auditCommand() *cobra.Command {
 				return err
 			}
 			return c.print(entries, func(w io.Writer) {
-				rows := [][]string{{"AT", "WHO", "FROM", "APP", "ACTION", "OUTCOME"}}
+				rows := [][]string{{"AT", "FROM", "WHAT"}}
 				for _, e := range entries {
-					outcome := e.Outcome
-					if e.Reason != "" {
-						outcome += ": " + e.Reason
-					}
-					rows = append(rows, []string{when(e.At), e.Who, e.Remote, e.App, e.Action, outcome})
+					rows = append(rows, []string{when(e.At), e.Remote, e.Sentence()})
 				}
 				table(w, rows)
 			})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -119,10 +120,31 @@ type claims struct {
 	RunID        string          `json:"run_id"`
 }
 
+// decodeClaims matches the names of claims exactly: encoding/json alone would take "Repository_ID" for repository_id.
+func decodeClaims(payload []byte) (claims, error) {
+	var c claims
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(payload, &all); err != nil {
+		return c, err
+	}
+	exact := map[string]json.RawMessage{}
+	for field := range reflect.TypeFor[claims]().Fields() {
+		name := field.Tag.Get("json")
+		if value, found := all[name]; found {
+			exact[name] = value
+		}
+	}
+	text, err := json.Marshal(exact)
+	if err != nil {
+		return c, err
+	}
+	return c, json.Unmarshal(text, &c)
+}
+
 // identity checks all that needs no key.
 func (i *Identities) identity(payload []byte) (store.Identity, error) {
-	var c claims
-	if err := json.Unmarshal(payload, &c); err != nil {
+	c, err := decodeClaims(payload)
+	if err != nil {
 		return store.Identity{}, fmt.Errorf("the token's claims cannot be read: %w", err)
 	}
 	now := i.now()

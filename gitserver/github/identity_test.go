@@ -296,3 +296,11 @@ func FuzzIdentity(f *testing.F) {
 type noTransport struct{}
 
 func (noTransport) RoundTrip(*http.Request) (*http.Response, error) { return nil, http.ErrServerClosed }
+
+// encoding/json alone would take a claim in other letters, and the last of several.
+func TestNamesOfClaimsMatchExactly(t *testing.T) {
+	got, err := decodeClaims([]byte(`{"repository_id":"1","Repository_ID":"2","REF":"refs/heads/main","iſs":"x","iss":"a"}`))
+	if err != nil || got.RepositoryID != "1" || got.Ref != "" || got.Issuer != "a" {
+		t.Errorf("claims %+v, %v", got, err)
+	}
+}

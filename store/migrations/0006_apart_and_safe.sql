@@ -58,3 +58,6 @@ UPDATE releases SET config = json_set(config, '$.volumes', json((
 -- right deploy cannot.
 ALTER TABLE tokens RENAME COLUMN scope TO rights;
 UPDATE tokens SET rights = CASE rights WHEN 'admin' THEN 'read,deploy,env,run,admin' WHEN 'deploy' THEN 'read,deploy' WHEN 'read' THEN 'read' ELSE '' END;
+
+-- What an entry of the audit log is about: names, never secret values.
+ALTER TABLE audit ADD COLUMN detail TEXT NOT NULL DEFAULT '';
