@@ -177,7 +177,7 @@ func (l *laboratory) settle(w *world, n int, live bool) store.Deployment {
 	l.must(err)
 	if l.stack() {
 		l.must(attempt.place(ctx))
-		l.must(attempt.up(ctx, func(string) {}))
+		l.must(attempt.up(ctx, 0, func(string) {}))
 	} else if !l.site {
 		l.must(attempt.place(ctx))
 		spec, err := attempt.spec()

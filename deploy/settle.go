@@ -183,7 +183,7 @@ func (a *attempt) hasEnded(c store.ContainerState) bool {
 // startLive has the live version run: its container, or its whole stack.
 func (a *attempt) startLive(ctx context.Context) error {
 	if a.isStack() {
-		return a.up(ctx, func(string) {})
+		return a.up(ctx, 0, func(string) {})
 	}
 	spec, err := a.spec()
 	if err != nil {

@@ -18,28 +18,25 @@ func (a *attempt) startStack(ctx context.Context) error {
 	if err := a.place(ctx); err != nil {
 		return err
 	}
-	if err := a.upAloud(ctx); err != nil {
+	defer a.lockContainers(a.d.App)()
+	lines := a.newLineLog("start") // what Compose says is in the history before anything that follows
+	err := a.up(ctx, a.config.Shared().Liveness.Or(store.DefaultStackLiveness), lines.add)
+	lines.close()
+	if err != nil {
 		return err
 	}
 	a.say(ctx, "start", "%s on %s · %s", a.d.Container, a.d.Address, seconds(time.Since(began)))
 	return nil
 }
 
-// upAloud has what Compose says in the history before anything that follows.
-func (a *attempt) upAloud(ctx context.Context) error {
-	defer a.lockContainers(a.d.App)()
-	lines := a.newLineLog("start")
-	defer lines.close()
-	return a.up(ctx, lines.add)
-}
-
-// up makes the app's stack that of this deployment.
-func (a *attempt) up(ctx context.Context, log func(string)) error {
+// up makes the app's stack that of this deployment. On trial every service has to live for a while.
+func (a *attempt) up(ctx context.Context, liveness time.Duration, log func(string)) error {
 	spec, err := a.stackSpec()
 	if err != nil {
 		return err
 	}
-	bounded, cancel := context.WithTimeout(ctx, spec.Wait+a.Patience.Engine)
+	spec.Liveness = liveness
+	bounded, cancel := context.WithTimeout(ctx, spec.Wait+liveness+a.Patience.Engine)
 	defer cancel()
 	if err := a.Stacks.Up(bounded, spec, log); err != nil {
 		return fmt.Errorf("bring stack up: %w", err)
@@ -131,7 +128,7 @@ func (a *attempt) undoStack(ctx context.Context, old *attempt, found bool) error
 		return errors.Join(err, a.Store.FreeAddress(ctx, a.d.ID))
 	}
 	defer a.lockContainers(a.d.App)()
-	up := func(ctx context.Context) error { return old.up(ctx, func(string) {}) }
+	up := func(ctx context.Context) error { return old.up(ctx, 0, func(string) {}) }
 	if old.stopped() {
 		err := retry(bounded, func(ctx context.Context) error { return errors.Join(up(ctx), a.Stacks.Stop(ctx, a.d.App)) })
 		return errors.Join(err, a.Store.FreeAddress(ctx, a.d.ID))

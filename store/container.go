@@ -132,6 +132,7 @@ const (
 const (
 	DefaultHealthTimeout = 30 * time.Second
 	DefaultLiveness      = 2 * time.Second
+	DefaultStackLiveness = 5 * time.Second // of every service of a stack, which the engine may start again and again
 	DefaultDrain         = 30 * time.Second
 	DefaultHold          = 30 * time.Second
 	DefaultHeldRequests  = 1000

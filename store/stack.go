@@ -17,4 +17,33 @@ type StackSpec struct {
 	Address    netip.AddrPort    // where the proxy dials the routed service
 	Port       int               // where the routed service listens
 	Wait       time.Duration     // for every service to run and be healthy
+	Liveness   time.Duration     // how long every service must then have run without being restarted
 }
+
+// Labels that Compose puts on its containers, networks and volumes. Nothing that an app brings may set them.
+const (
+	LabelComposeProject = "com.docker.compose.project"
+	LabelComposeService = "com.docker.compose.service"
+	LabelComposeNumber  = "com.docker.compose.container-number"
+	LabelComposeOneOff  = "com.docker.compose.oneoff"
+	LabelComposeDepends = "com.docker.compose.depends_on"
+	LabelComposeNetwork = "com.docker.compose.network"
+)
+
+// StackContainer is what the engine says of one container that carries the label of a Compose project. Whether it is ours
+// is for the caller to find out.
+type StackContainer struct {
+	ID        string
+	Name      string
+	Labels    map[string]string
+	State     string // created, restarting, running, removing, paused, exited, dead
+	Health    string // Docker's HEALTHCHECK: "", "starting", "healthy" or "unhealthy"
+	ExitCode  int
+	Restarts  int // by the engine, since the container was created
+	StartedAt time.Time
+	Networks  []string          // names
+	Volumes   map[string]string // names of mounted volumes, by the path in the container
+}
+
+// Service returns the service that Compose says the container belongs to.
+func (c StackContainer) Service() string { return c.Labels[LabelComposeService] }

@@ -59,9 +59,9 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 func (s *services) wireEngine(flags serveFlags, sites, stacks string) {
 	id := s.store.ServerID()
 	s.engine = dockerengine.New(dockerengine.Options{Docker: s.docker, ServerID: id, Policy: s.policy, Adopt: s.store.Adopt, Logger: s.logger})
-	s.stacks = compose.New(compose.Options{ServerID: id, Network: s.engine.Network, Containers: s.engine.List, DropDoubles: s.engine.DropDoubles, Logger: s.logger})
+	s.stacks = compose.New(compose.Options{ServerID: id, Policy: s.policy, Engine: s.engine, Logger: s.logger})
 	s.builder = builder.New(builder.Options{
-		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, StackPlan: s.planStack, Logger: s.logger, Policy: s.policy, PruneCache: flags.pruneCache,
+		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, StackPlan: s.stacks.Plan, Logger: s.logger, Policy: s.policy, PruneCache: flags.pruneCache,
 		Login: func(ctx context.Context, _, host string) (string, string, bool, error) {
 			return s.store.RegistryLogin(ctx, host)
 		},
@@ -69,14 +69,6 @@ func (s *services) wireEngine(flags serveFlags, sites, stacks string) {
 			return s.git.Snapshot(ctx, app, sha)
 		},
 	})
-}
-
-// planStack refuses a stack that nothing here could bring up before anything is built for it.
-func (s *services) planStack(ctx context.Context, app, checkout string, config *store.ComposeConfig, env map[string]string) (store.StackPlan, error) {
-	if _, err := s.stacks.Version(ctx); err != nil {
-		return store.StackPlan{}, err
-	}
-	return compose.Plan(ctx, app, checkout, config, env)
 }
 
 // retireOldNetwork removes the network that an earlier server made when nothing needs it any more.

@@ -50,7 +50,7 @@ services:
 `, "Dockerfile": "FROM scratch\nARG VERSION\nCOPY testapp /\nENV PORT=8080 APP_VERSION=$VERSION\nEXPOSE 8080\nENTRYPOINT [\"/testapp\"]\n",
 		"testapp": string(enginetest.TestApp(t))}
 	b := builder.New(builder.Options{
-		Docker: l.docker, Policy: policy, ServerID: l.server, SitesDir: t.TempDir(), StacksDir: l.dir, StackPlan: Plan,
+		Docker: l.docker, Policy: policy, ServerID: l.server, SitesDir: t.TempDir(), StacksDir: l.dir, StackPlan: l.Plan,
 		Snapshots: func(context.Context, string, string) (builder.Snapshot, error) { return commit, nil },
 	})
 	t.Cleanup(func() {

@@ -70,14 +70,14 @@ func (l *lab) killIn(t *testing.T, spec store.StackSpec, moment string) {
 	if !seen {
 		t.Errorf("the plugin never said %q", moment)
 	}
-	if plugins(t, spec.App) == 0 {
+	if plugins(t, spec) == 0 {
 		t.Error("no plugin was at work")
 	}
 	if err := server.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = server.Wait() // it was killed
-	for deadline := time.Now().Add(patience); plugins(t, spec.App) > 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); plugins(t, spec) > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the plugin outlives the server")
 		}
@@ -85,7 +85,7 @@ func (l *lab) killIn(t *testing.T, spec store.StackSpec, moment string) {
 }
 
 // plugins counts the processes that work on the app's stack.
-func plugins(t *testing.T, app string) (count int) {
+func plugins(t *testing.T, spec store.StackSpec) (count int) {
 	t.Helper()
 	found, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
@@ -93,7 +93,7 @@ func plugins(t *testing.T, app string) (count int) {
 	}
 	for _, name := range found {
 		line, err := os.ReadFile(name)
-		if err == nil && strings.Contains(string(line), "\x00"+projectName(app)+"\x00") {
+		if err == nil && strings.Contains(string(line), "\x00"+projectOf(spec)+"\x00") {
 			count++
 		}
 	}
@@ -129,7 +129,7 @@ services:
 			if answer := get(t, second.Address, "/"); answer != "two" {
 				t.Errorf("it answers %q", answer)
 			}
-			if all := l.containers(t, l.app(), ""); len(all) != 2 {
+			if all := l.containersOf(t, l.app(), ""); len(all) != 2 {
 				t.Errorf("there are %d containers, want 2", len(all))
 			}
 			if running, err := l.Running(t.Context(), l.app(), 2); err != nil || !running {
@@ -147,12 +147,12 @@ func TestNetworkThatIsThereTwice(t *testing.T) {
 		return l.spec(t, l.app(), deployment, files{"compose.yaml": `{services: {web: {image: web, environment: {PORT: "8080"}}, db: {image: db}}}`}, nil)
 	}
 	for range 2 {
-		l.makeNetwork(t, projectName(l.app())+"_default", map[string]string{
+		l.makeNetwork(t, l.projectName(l.app())+"_default", map[string]string{
 			store.LabelApp: l.app(), store.LabelData: l.server, store.LabelRole: string(store.RoleStack),
-			"com.docker.compose.project": projectName(l.app()), "com.docker.compose.network": "default",
+			"com.docker.compose.project": l.projectName(l.app()), "com.docker.compose.network": "default",
 		})
 	}
-	foreign := l.makeNetwork(t, projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: "of somebody else"})
+	foreign := l.makeNetwork(t, l.projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: "of somebody else"})
 	defer func() {
 		if err := l.docker.NetworkRemove(context.WithoutCancel(t.Context()), foreign); err != nil {
 			t.Error(err)
@@ -167,10 +167,10 @@ func TestNetworkThatIsThereTwice(t *testing.T) {
 	if err := l.docker.NetworkRemove(t.Context(), foreign); err != nil {
 		t.Fatal(err)
 	}
-	foreign = l.makeNetwork(t, projectName(l.app())+"_other", nil)
-	l.makeNetwork(t, projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: l.server})
+	foreign = l.makeNetwork(t, l.projectName(l.app())+"_other", nil)
+	l.makeNetwork(t, l.projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: l.server})
 	l.up(t, spec(2))
-	l.makeNetwork(t, projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: l.server})
+	l.makeNetwork(t, l.projectName(l.app())+"_default", map[string]string{store.LabelApp: l.app(), store.LabelData: l.server})
 	l.up(t, spec(3)) // the one that is used stays
 }
 
@@ -236,33 +236,14 @@ services:
 	if ctx.Err() == nil || err != context.Canceled {
 		t.Fatalf("up says %v", err)
 	}
-	if plugins(t, l.app()) > 0 {
+	if plugins(t, spec) > 0 {
 		t.Error("the plugin is still at work")
 	}
 	l.up(t, spec)
 }
 
-// A container may go between the two looks that Compose takes at it: then it is to look again.
-func TestContainerThatGoesBetweenTwoLooks(t *testing.T) {
-	dir := t.TempDir()
-	script := `#!/bin/sh
-echo look >>` + dir + `/looks
-[ $(wc -l <` + dir + `/looks) -gt 1 ] || { echo "Error response from daemon: $FAULT" >&2; exit 1; }
-echo '{"Name": "web-1", "Service": "web"}'
-`
-	path := filepath.Join(dir, "docker-compose")
-	if err := os.WriteFile(path, []byte(script), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	p := &project{plugin: plugin{path: path, env: []string{"PATH=" + os.Getenv("PATH"), "FAULT=No such container: a115902ff13f"}}, app: "shop"}
-	if found, err := p.services(t.Context()); err != nil || len(found) != 1 || found[0].Service != "web" {
-		t.Errorf("found %v, %v", found, err)
-	}
-	if err := os.Remove(filepath.Join(dir, "looks")); err != nil {
-		t.Fatal(err)
-	}
-	p.plugin.env[1] = "FAULT=permission denied"
-	if found, err := p.services(t.Context()); err == nil {
-		t.Errorf("found %v after another fault", found)
-	}
+// projectOf returns the project that a container's name, shipgate-ID8.APP.N, belongs to.
+func projectOf(spec store.StackSpec) string {
+	server := strings.TrimPrefix(strings.Split(spec.Container, ".")[0], "shipgate-")
+	return store.ProjectName(server, spec.App)
 }

@@ -86,7 +86,7 @@ func newLab(t *testing.T) *lab {
 
 func (l *lab) options(plugin string) Options {
 	return Options{
-		ServerID: l.server, Network: l.engine.Network, Containers: l.engine.List, DropDoubles: l.engine.DropDoubles,
+		ServerID: l.server, Engine: l.engine,
 		Getenv: func(name string) string {
 			if name == "SHIPGATE_COMPOSE" {
 				return plugin
@@ -189,16 +189,22 @@ func (l *lab) spec(t *testing.T, app string, deployment int64, commit files, env
 		App: app, Deployment: deployment, Container: store.ContainerName(l.server, app, deployment), Dir: dir, Data: filepath.Join(l.dir, app, "data"), Config: config, Env: env,
 		Address: l.address(t), Port: 8080, Wait: patience,
 	}
-	built := store.BuiltStack{Routed: "web", Port: 8080, Images: map[string]string{}}
-	for _, name := range []string{"web", "db", "once", "late"} {
+	l.route(t, spec, "web")
+	return spec
+}
+
+// route says which service of a release gets the requests.
+func (l *lab) route(t *testing.T, spec store.StackSpec, service string) {
+	t.Helper()
+	built := store.BuiltStack{Routed: service, Port: spec.Port, Images: map[string]string{}}
+	for _, name := range []string{"web", "db", "b-db"} {
 		built.Images[name] = l.image
 	}
 	content, err := json.Marshal(built)
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, dir, files{store.StackImages: string(content)})
-	return spec
+	write(t, spec.Dir, files{store.StackImages: string(content)})
 }
 
 func (l *lab) address(t *testing.T) netip.AddrPort {
@@ -234,7 +240,7 @@ func (l *lab) try(ctx context.Context, spec store.StackSpec) (string, error) {
 // service gives the one container of a service.
 func (l *lab) service(t *testing.T, app, name string) container.InspectResponse {
 	t.Helper()
-	found := l.containers(t, app, name)
+	found := l.containersOf(t, app, name)
 	if len(found) != 1 {
 		t.Fatalf("service %s has %d containers", name, len(found))
 	}
@@ -245,9 +251,9 @@ func (l *lab) service(t *testing.T, app, name string) container.InspectResponse 
 	return inspected
 }
 
-func (l *lab) containers(t *testing.T, app, name string) []container.Summary {
+func (l *lab) containersOf(t *testing.T, app, name string) []container.Summary {
 	t.Helper()
-	labels := filters.NewArgs(filters.Arg("label", "com.docker.compose.project="+projectName(app)))
+	labels := filters.NewArgs(filters.Arg("label", "com.docker.compose.project="+l.projectName(app)))
 	if name != "" {
 		labels.Add("label", "com.docker.compose.service="+name)
 	}

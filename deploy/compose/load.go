@@ -31,6 +31,9 @@ type Model struct {
 	project *types.Project
 	root    string // the checkout, absolute and without symlinks
 	app     string
+	server  string // its id
+	policy  store.Policy
+	config  *store.ComposeConfig
 	trusted bool
 	port    int
 	routed  string
@@ -39,7 +42,7 @@ type Model struct {
 
 // Load reads the compose file of a checkout. Variables come from env alone; nothing is fetched and, unless the config is
 // trusted, nothing outside the checkout is read. What is wrong with the file is a failed Problem.
-func Load(ctx context.Context, app, checkout string, config *store.ComposeConfig, env map[string]string) (*Model, error) {
+func (s *Stacks) Load(ctx context.Context, app, checkout string, config *store.ComposeConfig, env map[string]string) (*Model, error) {
 	root, err := filepath.EvalSymlinks(checkout)
 	if err != nil {
 		return nil, fmt.Errorf("find the commit's files: %w", err)
@@ -47,7 +50,10 @@ func Load(ctx context.Context, app, checkout string, config *store.ComposeConfig
 	if root, err = filepath.Abs(root); err != nil {
 		return nil, fmt.Errorf("find the commit's files: %w", err)
 	}
-	m := &Model{root: root, app: app, trusted: config.Trusted, port: config.Port}
+	m := &Model{
+		root: root, app: app, server: s.options.ServerID, policy: s.options.Policy, config: config,
+		trusted: config.Trusted, port: config.Port,
+	}
 	file, err := m.findFile(config.File)
 	if err != nil {
 		return nil, err
@@ -101,7 +107,7 @@ func (m *Model) read(ctx context.Context, file string, env map[string]string) (*
 		Environment: maps.Clone(env),
 	}
 	project, err := loader.LoadWithContext(ctx, details, func(o *loader.Options) {
-		o.SetProjectName(projectName(m.app), true)
+		o.SetProjectName(store.ProjectName(m.server, m.app), true)
 		o.Interpolate.Substitute = func(text string, values template.Mapping) (string, error) {
 			return template.SubstituteWithOptions(text, values, template.WithoutLogging)
 		}
@@ -152,9 +158,13 @@ func (m *Model) short(path string) string {
 	return path
 }
 
-// Plan reads the compose file of a checkout, as Load does, and says what has to be built and got for the stack.
-func Plan(ctx context.Context, app, checkout string, config *store.ComposeConfig, env map[string]string) (store.StackPlan, error) {
-	m, err := Load(ctx, app, checkout, config, env)
+// Plan reads the compose file of a checkout, as Load does, and says what has to be built and got for the stack. A stack that
+// nothing here could bring up is refused before anything is built for it.
+func (s *Stacks) Plan(ctx context.Context, app, checkout string, config *store.ComposeConfig, env map[string]string) (store.StackPlan, error) {
+	if _, err := s.Version(ctx); err != nil {
+		return store.StackPlan{}, err
+	}
+	m, err := s.Load(ctx, app, checkout, config, env)
 	if err != nil {
 		return store.StackPlan{}, err
 	}

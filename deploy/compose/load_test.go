@@ -15,12 +15,14 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
+const testServer = "0123456789abcdef"
+
 func load(t testing.TB, commit files, config store.ComposeConfig, env map[string]string) (*Model, error) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "checkout")
 	write(t, dir, commit)
 	write(t, filepath.Dir(dir), files{"secret.yaml": "services: {web: {image: stolen}}", "secret.env": "STOLEN=yes", "bad.env": "A='no end"})
-	return Load(t.Context(), "shop", dir, &config, env)
+	return New(Options{ServerID: testServer}).Load(t.Context(), "shop", dir, &config, env)
 }
 
 func must(t testing.TB, commit files, config store.ComposeConfig, env map[string]string) *Model {
@@ -96,13 +98,24 @@ func TestRefusals(t *testing.T) {
 		{web("volumes: ['data:/x']", "volumes: {data: {driver_opts: {type: none, o: bind, device: /}}}"), "volume data (driver_opts)", true},
 		{web("volumes: ['data:/x']", "volumes: {data: {driver: other}}"), "volume data (driver other)", true},
 		{web("volumes: ['data:/x']", "volumes: {data: {labels: {dev.shipgate.app: y}}}"), "volume data (labels)", true},
-		{web("networks: [n]", "networks: {n: {external: true}}"), "network n (external)", true},
+		{web("networks: [n]", "networks: {n: {external: true}}"), "network n (external n)", true},
 		{web("networks: [n]", "networks: {n: {name: other}}"), "network n (name other)", true},
 		{web("networks: [n]", "networks: {n: {driver: macvlan}}"), "network n (driver macvlan)", true},
 		{web("networks: [n]", "networks: {n: {driver_opts: {x: y}}}"), "network n (driver_opts)", true},
 		{web("networks: [n]", "networks: {n: {ipam: {config: [{subnet: 10.0.0.0/8}]}}}"), "network n (ipam)", true},
 		{web("networks: [n]", "networks: {n: {labels: {com.docker.compose.project: y}}}"), "network n (labels)", true},
-		{web("networks: [dev.shipgate.proxy]", "networks: {dev.shipgate.proxy: {}}"), "network dev.shipgate.proxy", false},
+		{web("networks: [n]", "networks: {n: {external: true, name: shipgate-01234567.apps}}"), "network n (", false}, // every app's
+		{web("networks: [n]", "networks: {n: {name: shipgate-01234567}}"), "network n (", false},
+		{web("networks: {n: {driver_opts: {a: b}}}", "networks: {n: {}}"), "service web: networks (driver_opts)", true},
+		{web("restart: always", "  db: {image: x, network_mode: bridge}", "  app: {image: y, expose: [1]}"), "service db: network_mode (bridge)", true}, // every app's, too
+		{web("annotations: {org.systemd.property.TasksMax: 'uint64 100000'}"), "service web: annotations", true},
+		{web("volumes: [{type: volume, target: /x, volume: {labels: {dev.shipgate.app: y}}}]"), "service web: label dev.shipgate.app", false},
+		{web("scale: 21"), "service web: scale (21", false},
+		{web("expose: [1]", "  db: {image: x, scale: 40}"), "service db: scale 40 is out of range", false},
+		{web("expose: [1]", "  db: {image: x, deploy: {replicas: 21}}"), "service db: scale 21 is out of range", false},
+		{web("expose: [1]", "  db: {image: x, scale: 15}", "  c: {image: x, scale: 15}"), "the stack has 31 containers", false},
+		{web("cap_add: [NET_RAW]"), "service web: cap_add (NET_RAW)", true},
+		{web("cap_add: [ALL]"), "service web: cap_add (ALL)", true},
 		{web("secrets: [s]", "secrets: {s: {file: ../secret.env}}"), "secret s", true},
 		{web("secrets: [s]", "secrets: {s: {external: true}}"), "secret s (external)", false},
 		{web("configs: [c]", "configs: {c: {file: /etc/passwd}}"), "config c (/etc/passwd)", true},
@@ -317,7 +330,7 @@ func TestServerEnvironmentStaysOutOfThePlugin(t *testing.T) {
 	rendered := func(env map[string]string) (string, *rendering, error) {
 		m := must(t, commit, store.ComposeConfig{}, env)
 		r := &rendering{
-			Model: m, spec: store.StackSpec{App: "shop", Deployment: 1, Port: 80, Address: netip.MustParseAddrPort("10.0.0.9:80"), Env: env},
+			Model: m, spec: store.StackSpec{App: "shop", Deployment: 1, Container: "shipgate-01234567.shop.1", Port: 80, Address: netip.MustParseAddrPort("10.0.0.9:80"), Env: env},
 			built: store.BuiltStack{Images: map[string]string{"web": "x"}, Routed: "web"}, binds: &binds{model: m, data: t.TempDir(), used: map[string]bool{}},
 		}
 		out, err := r.render()
@@ -333,7 +346,7 @@ func TestServerEnvironmentStaysOutOfThePlugin(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if strings.Contains(out, "HOME") || strings.Contains(out, "null}") || strings.Contains(out, "SSH_AUTH_SOCK") || !strings.Contains(out, `"GIVEN":"1"`) || !strings.Contains(out, `"MINE":"m"`) || !strings.Contains(out, `"content":"of the app"`) {
+	if strings.Contains(out, "HOME") || strings.Contains(out, "SSH_AUTH_SOCK") || !strings.Contains(out, `"environment":{"GIVEN":"1","MINE":"m"}`) || !strings.Contains(out, `"content":"of the app"`) {
 		t.Errorf("the plugin is given %s", out)
 	}
 }
@@ -359,7 +372,7 @@ func TestFoldersOfTheAppAreFlat(t *testing.T) {
 
 // harmless are the fields of a service that stay inside the stack, or that are ours to say. A field that compose-go comes
 // to know belongs here or among the rules.
-var harmless = strings.Fields(`annotations blkio_config cap_drop cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime
+var harmless = strings.Fields(`blkio_config cap_drop cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime
 	cpus cpuset cpu_shares command configs dns dns_opt dns_search domainname entrypoint environment env_file extra_hosts group_add hostname
 	image init labels label_file mem_limit mem_reservation memswap_limit mem_swappiness mac_address networks pids_limit platform
 	pull_policy pull_refresh_after read_only secrets shm_size stop_grace_period stop_signal sysctls tmpfs ulimits umask user volumes
@@ -367,7 +380,7 @@ var harmless = strings.Fields(`annotations blkio_config cap_drop cpu_count cpu_p
 	links`)
 
 func TestEveryFieldIsJudged(t *testing.T) {
-	judged := slices.Clone(harmless)
+	judged := append(slices.Clone(harmless), "cap_add") // which the operator's policy decides
 	for _, rule := range serviceRules {
 		judged = append(judged, rule.field)
 	}

@@ -17,6 +17,9 @@ func (m *Model) note() {
 			m.notes = append(m.notes, fmt.Sprintf("service %s: container_name %s is left out; containers are named by deployment", name, service.ContainerName))
 		}
 		if name == m.routed {
+			if service.Hostname != "" {
+				m.notes = append(m.notes, fmt.Sprintf("service %s: hostname %s is left out; it would be a name on the network of all apps", name, service.Hostname))
+			}
 			for _, port := range service.Ports {
 				m.notes = append(m.notes, fmt.Sprintf("service %s: port %d is not published; the proxy reaches it inside", name, port.Target))
 			}

@@ -83,7 +83,7 @@ func recent(major string) bool {
 
 // pluginEnv is what the plugin needs to reach the engine, and nothing else of the server's environment.
 func pluginEnv(getenv func(string) string) []string {
-	env := []string{"COMPOSE_PROGRESS=plain", "COMPOSE_ANSI=never", "COMPOSE_MENU=false", "COMPOSE_BAKE=false", "NO_COLOR=1"}
+	env := []string{"COMPOSE_PROGRESS=plain", "COMPOSE_ANSI=never", "COMPOSE_MENU=false", "COMPOSE_BAKE=false", "COMPOSE_IGNORE_ORPHANS=true", "NO_COLOR=1"}
 	for _, name := range []string{"HOME", "PATH", "DOCKER_CONFIG", "DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_API_VERSION", "SSH_AUTH_SOCK"} {
 		if value := getenv(name); value != "" {
 			env = append(env, name+"="+value)

@@ -15,12 +15,6 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// proxyNetwork is what the stack's model calls the network that the proxy reaches the routed service on.
-const proxyNetwork = "dev.shipgate.proxy"
-
-// projectName is what Compose calls the app's stack.
-func projectName(app string) string { return "shipgate-" + app }
-
 // readBuilt reads what the build left beside the commit's files.
 func readBuilt(dir string) (built store.BuiltStack, err error) {
 	content, err := os.ReadFile(filepath.Join(dir, store.StackImages))
@@ -36,12 +30,10 @@ func readBuilt(dir string) (built store.BuiltStack, err error) {
 // rendering turns a checked model into the one that Compose is given.
 type rendering struct {
 	*Model
-	spec    store.StackSpec
-	built   store.BuiltStack
-	server  string // its id
-	network string // the proxy's
-	binds   *binds
-	env     []string // what the plugin is to have beside its own
+	spec  store.StackSpec
+	built store.BuiltStack
+	binds *binds
+	env   []string // what the plugin is to have beside its own
 }
 
 // render gives the model as JSON, which is YAML too. Nothing of it is written to the disk.
@@ -77,9 +69,13 @@ func (r *rendering) common(service *types.ServiceConfig) error {
 	service.ContainerName = ""
 	service.Environment.RemoveEmpty() // the plugin would take what has no value from its own environment
 	service.Labels = r.with(service.Labels)
+	service.Labels[store.LabelContainer] = containerLabel(r.project.Name, service.Name)
+	service.Labels[store.LabelDeployment] = "" // an image that we built has one
 	if service.Logging == nil {
 		service.Logging = &types.LoggingConfig{Driver: "local", Options: types.Options{"max-size": "10m", "max-file": "3"}}
 	}
+	r.limit(service)
+	drop(service)
 	if !r.trusted && len(service.SecurityOpt) == 0 {
 		service.SecurityOpt = []string{"no-new-privileges:true"}
 	}
@@ -91,30 +87,18 @@ func (r *rendering) common(service *types.ServiceConfig) error {
 	return nil
 }
 
-// route puts the service where the proxy dials it.
+// route names the container and publishes its port where the proxy dials a loopback address.
 func (r *rendering) route(service *types.ServiceConfig) {
 	service.ContainerName = r.spec.Container
+	service.Hostname = "" // the engine makes it an alias on every network that the container is connected to
 	service.Labels[store.LabelDeployment] = strconv.FormatInt(r.spec.Deployment, 10)
 	service.Ports = nil
-	endpoint := &types.ServiceNetworkConfig{}
 	if address := r.spec.Address; address.Addr().IsLoopback() {
 		service.Ports = []types.ServicePortConfig{{
 			Mode: "ingress", Protocol: "tcp", HostIP: address.Addr().String(),
 			Target: uint32(r.spec.Port), Published: strconv.Itoa(int(address.Port())),
 		}}
-	} else {
-		endpoint.Ipv4Address = address.Addr().String()
 	}
-	networks := maps.Clone(service.Networks)
-	if networks == nil {
-		networks = map[string]*types.ServiceNetworkConfig{}
-	}
-	networks[proxyNetwork] = endpoint
-	service.Networks = networks
-	if r.project.Networks == nil {
-		r.project.Networks = types.Networks{}
-	}
-	r.project.Networks[proxyNetwork] = types.NetworkConfig{Name: r.network, External: true}
 }
 
 func (r *rendering) with(labels types.Labels) types.Labels {

@@ -20,7 +20,7 @@ type rule struct {
 // serviceRules are what could reach the host, other apps or the server. Fields that are harmless are listed by a test.
 var serviceRules = []rule{
 	{field: "privileged", asks: isSet(func(s types.ServiceConfig) bool { return s.Privileged })},
-	{field: "network_mode", asks: outside(func(s types.ServiceConfig) string { return s.NetworkMode }, "none", "bridge")},
+	{field: "network_mode", asks: outside(func(s types.ServiceConfig) string { return s.NetworkMode }, "none")}, // the engine's own bridge is everybody's
 	{field: "pid", asks: outside(func(s types.ServiceConfig) string { return s.Pid })},
 	{field: "ipc", asks: outside(func(s types.ServiceConfig) string { return s.Ipc }, "none", "private", "shareable")},
 	{field: "uts", asks: outside(func(s types.ServiceConfig) string { return s.Uts })},
@@ -30,7 +30,6 @@ var serviceRules = []rule{
 	{field: "runtime", asks: outside(func(s types.ServiceConfig) string { return s.Runtime })},
 	{field: "isolation", asks: outside(func(s types.ServiceConfig) string { return s.Isolation })},
 	{field: "volume_driver", asks: outside(func(s types.ServiceConfig) string { return s.VolumeDriver })},
-	{field: "cap_add", asks: some(func(s types.ServiceConfig) []string { return s.CapAdd })},
 	{field: "security_opt", asks: weakened},
 	{field: "devices", asks: count(func(s types.ServiceConfig) int { return len(s.Devices) })},
 	{field: "device_cgroup_rules", asks: some(func(s types.ServiceConfig) []string { return s.DeviceCgroupRules })},
@@ -43,6 +42,7 @@ var serviceRules = []rule{
 	{field: "storage_opt", asks: count(func(s types.ServiceConfig) int { return len(s.StorageOpt) })},
 	{field: "oom_score_adj", asks: isSet(func(s types.ServiceConfig) bool { return s.OomScoreAdj < 0 })},
 	{field: "oom_kill_disable", asks: isSet(func(s types.ServiceConfig) bool { return s.OomKillDisable })},
+	{field: "annotations", asks: count(func(s types.ServiceConfig) int { return len(s.Annotations) })}, // the runtime may obey them, as runc does org.systemd.property
 	{field: "credential_spec", asks: isSet(func(s types.ServiceConfig) bool { return s.CredentialSpec != nil })},
 	{field: "post_start", asks: privilegedHook(func(s types.ServiceConfig) []types.ServiceHook { return s.PostStart })},
 	{field: "pre_stop", asks: privilegedHook(func(s types.ServiceConfig) []types.ServiceHook { return s.PreStop })},
@@ -139,6 +139,9 @@ func (m *Model) check(file string, at *lines) error {
 			return m.deny(file, at, true, what, "services", name, field)
 		}
 	}
+	if err := m.checkScale(); err != nil {
+		return err
+	}
 	return m.checkShared(file, at)
 }
 
@@ -164,6 +167,9 @@ func (m *Model) deny(file string, at *lines, never bool, what string, path ...st
 
 // checkService looks at what depends on the rest of the stack. It gives the field that is refused, and why.
 func (m *Model) checkService(name string, service types.ServiceConfig) (field, what string) {
+	if what := m.mayAdd(service); what != "" {
+		return "cap_add", what
+	}
 	if name != m.routed && len(service.Ports) > 0 {
 		return "ports", cmp.Or(service.Ports[0].Published, "any") + " on the host"
 	}
@@ -175,6 +181,11 @@ func (m *Model) checkService(name string, service types.ServiceConfig) (field, w
 			return "volumes", "propagation " + volume.Bind.Propagation
 		case volume.Type == types.VolumeTypeNamedPipe || volume.Type == types.VolumeTypeCluster || volume.Type == types.VolumeTypeImage:
 			return "volumes", volume.Type
+		}
+	}
+	for _, joined := range service.Networks {
+		if joined != nil && len(joined.DriverOpts) > 0 {
+			return "networks", "driver_opts"
 		}
 	}
 	for _, env := range service.EnvFiles {
@@ -250,13 +261,20 @@ func (m *Model) impossibleBuild(b *types.BuildConfig) (field, what string) {
 	return "", ""
 }
 
-// ourLabels are told apart by us and by Compose; a stack that set them could pass for another.
+// checkLabels refuses labels that tell our containers and volumes apart, and Compose its own: a stack that set them could pass
+// for another.
 func (m *Model) checkLabels() error {
 	for _, name := range slices.Sorted(maps.Keys(m.project.Services)) {
-		for label := range m.project.Services[name].Labels {
-			if reservedLabel(label) {
-				return m.problem("service %s: label %s is not the stack's to set", name, label).WithHint("leave the label out")
+		service := m.project.Services[name]
+		all := slices.Collect(maps.Keys(service.Labels))
+		for _, volume := range service.Volumes {
+			if volume.Volume != nil {
+				all = slices.AppendSeq(all, maps.Keys(volume.Volume.Labels))
 			}
+		}
+		slices.Sort(all)
+		if at := slices.IndexFunc(all, reservedLabel); at >= 0 {
+			return m.problem("service %s: label %s is not the stack's to set", name, all[at]).WithHint("leave the label out")
 		}
 	}
 	return nil

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // checkShared refuses volumes, networks, configs and secrets that are not the app's own.
@@ -43,15 +45,23 @@ func (m *Model) volumes() (all []shared) {
 func (m *Model) networks() (all []shared) {
 	for _, name := range slices.Sorted(maps.Keys(m.project.Networks)) {
 		n := m.project.Networks[name]
+		if bool(n.External) && m.policy.AllowsNetwork(n.Name) && !m.ourNetwork(n.Name) {
+			continue
+		}
 		all = append(all, shared{kind: "networks", name: name, wrong: cmp.Or(
-			when(bool(n.External), "external"), when(n.Name != "" && n.Name != m.project.Name+"_"+name, "name "+n.Name),
+			when(bool(n.External), "external "+n.Name), when(n.Name != "" && n.Name != m.project.Name+"_"+name, "name "+n.Name),
 			when(n.Driver != "" && n.Driver != "bridge", "driver "+n.Driver), when(len(n.DriverOpts) > 0, "driver_opts"),
 			when(n.Ipam.Driver != "" || len(n.Ipam.Config) > 0, "ipam"), when(ours(n.Labels), "labels"))})
-		if name == proxyNetwork {
-			all = append(all, shared{kind: "networks", name: name, wrong: "it is the proxy's", never: true})
+		if m.ourNetwork(n.Name) {
+			all = append(all, shared{kind: "networks", name: name, wrong: n.Name + " is the proxy's", never: true})
 		}
 	}
 	return all
+}
+
+// ourNetwork reports whether the containers of all apps are on a network: Compose would make the names of services known there.
+func (m *Model) ourNetwork(name string) bool {
+	return name == store.NetworkName(m.server) || name == store.OldNetworkName(m.server)
 }
 
 func (m *Model) objects(kind string, objects map[string]types.FileObjectConfig) (all []shared) {

@@ -4,10 +4,9 @@ package compose
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"maps"
-	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,14 +20,32 @@ import (
 // Options is what Stacks needs.
 type Options struct {
 	ServerID string // value of store.LabelData on everything of ours
-	// Network makes sure of the network that the proxy reaches containers on, and gives its name.
-	Network func(ctx context.Context) (name string, err error)
-	// Containers lists those of an app, or of all apps when it is empty, that carry our labels.
-	Containers func(ctx context.Context, app string) ([]store.Container, error)
+	Policy   store.Policy
+	Engine   Engine
+	Getenv   func(name string) string // nil: the process's own
+	Logger   *slog.Logger             // nil: the default one
+}
+
+// Engine is what is asked of the engine beside Compose.
+type Engine interface {
+	// List returns the containers of an app, or of all apps when it is empty, that are this server's.
+	List(ctx context.Context, app string) ([]store.Container, error)
+	// StackContainers returns all containers that carry the label of a Compose project, whoever made them.
+	StackContainers(ctx context.Context, project string) ([]store.StackContainer, error)
+	// StackChanges reports that something happened to one of them. It closes when the engine tells no more.
+	StackChanges(ctx context.Context, project string) <-chan struct{}
+	// StopStackContainer stops a container within its own grace and keeps it.
+	StopStackContainer(ctx context.Context, id string) error
+	// RemoveStackContainer stops and removes a container. Its volumes stay.
+	RemoveStackContainer(ctx context.Context, id string) error
+	RenameStackContainer(ctx context.Context, id, name string) error
+	// ConnectStack puts a container where the proxy dials it, without a name there.
+	ConnectStack(ctx context.Context, id string, address netip.AddrPort) error
+	VolumeLabels(ctx context.Context, name string) (labels map[string]string, found bool, err error)
+	// RemoveStackNetworks removes the networks of an app's project that nothing uses.
+	RemoveStackNetworks(ctx context.Context, app, project string) error
 	// DropDoubles removes networks of an app's stack until there is one of each name.
-	DropDoubles func(ctx context.Context, app string) error
-	Getenv      func(name string) string // nil: the process's own
-	Logger      *slog.Logger             // nil: the default one
+	DropDoubles(ctx context.Context, app string) error
 }
 
 // Stacks runs stacks with the Docker Compose plugin. It is safe for concurrent use.
@@ -86,10 +103,21 @@ func (s *Stacks) Up(ctx context.Context, spec store.StackSpec, log func(line str
 		return err
 	}
 	defer release()
+	if err := store.ValidateAppName(spec.App); err != nil {
+		return err
+	}
 	r, err := s.rendering(ctx, spec)
 	if err != nil {
 		return err
 	}
+	before, err := s.containers(ctx, spec.App, true)
+	if err != nil {
+		return err
+	}
+	if err := r.keepVolumes(ctx, s.options.Engine); err != nil {
+		return err
+	}
+	r.keepAnonymous(before.old)
 	model, err := r.render()
 	if err != nil {
 		return err
@@ -97,7 +125,7 @@ func (s *Stacks) Up(ctx context.Context, spec store.StackSpec, log func(line str
 	for _, note := range r.notes {
 		log(note)
 	}
-	if err := s.bringUp(ctx, r, model, log); err != nil {
+	if err := s.bringUp(ctx, r, model, before, log); err != nil {
 		return err
 	}
 	if err := r.binds.sweep(); err != nil {
@@ -106,25 +134,8 @@ func (s *Stacks) Up(ctx context.Context, spec store.StackSpec, log func(line str
 	return nil
 }
 
-// bringUp begins again where a network is there twice: the one that an ended plugin had asked for came to be after all.
-func (s *Stacks) bringUp(ctx context.Context, r *rendering, model []byte, log func(string)) error {
-	for try := 1; ; try++ {
-		on, err := s.project(ctx, r.spec.App)
-		if err != nil {
-			return err
-		}
-		err = on.up(ctx, r, model, log)
-		if !errors.Is(err, errDoubleNetwork) || try == busyTries {
-			return err
-		}
-		if err := s.options.DropDoubles(ctx, r.spec.App); err != nil {
-			return err
-		}
-	}
-}
-
 func (s *Stacks) rendering(ctx context.Context, spec store.StackSpec) (*rendering, error) {
-	model, err := Load(ctx, spec.App, filepath.Join(spec.Dir, store.StackCheckout), spec.Config, spec.Env)
+	model, err := s.Load(ctx, spec.App, filepath.Join(spec.Dir, store.StackCheckout), spec.Config, spec.Env)
 	if err != nil {
 		return nil, err
 	}
@@ -132,81 +143,48 @@ func (s *Stacks) rendering(ctx context.Context, spec store.StackSpec) (*renderin
 	if err != nil {
 		return nil, err
 	}
-	network, err := s.options.Network(ctx)
-	if err != nil {
-		return nil, err
-	}
 	return &rendering{
-		Model: model, spec: spec, built: built, server: s.options.ServerID, network: network,
-		binds: &binds{model: model, data: spec.Data, used: map[string]bool{}},
+		Model: model, spec: spec, built: built, binds: &binds{model: model, data: spec.Data, used: map[string]bool{}},
 	}, nil
-}
-
-// up has Compose do it, and finds out which service is to blame when that fails.
-func (p *project) up(ctx context.Context, r *rendering, model []byte, log func(string)) error {
-	wait := cmp.Or(r.spec.Wait, store.DefaultHealthTimeout)
-	with := p.plugin
-	with.env = slices.Concat(with.env, r.env)
-	said := &tail{}
-	run := func(args ...string) error {
-		common := []string{"--env-file", os.DevNull, "-f", "-", "up", "--no-build", "--pull", "never"}
-		return unlessBusy(ctx, said, func() error {
-			return with.run(ctx, model, func(line string) { said.add(line); log(line) }, p.args(slices.Concat(common, args)...)...)
-		})
-	}
-	var err error
-	if half := p.halfMade(r); len(half) > 0 {
-		err = run(slices.Concat([]string{"--no-start", "--no-deps", "--force-recreate"}, half)...)
-	}
-	healthy := []string{"--detach", "--wait", "--wait-timeout", strconv.Itoa(int(math.Ceil(wait.Seconds())))}
-	if err == nil {
-		err = run(append(slices.Clone(healthy), "--remove-orphans")...)
-	}
-	if err == nil && nobodyAt(ctx, r.spec.Address) {
-		err = run(append(slices.Clone(healthy), "--no-deps", "--force-recreate", r.built.Routed)...)
-	}
-	if ctx.Err() != nil {
-		return err
-	}
-	if err == nil {
-		return p.confirm(ctx, wait, log)
-	}
-	return p.explain(ctx, err, said.lines, wait, log)
 }
 
 // Running says whether the routed service of this very deployment runs.
 func (s *Stacks) Running(ctx context.Context, app string, deployment int64) (bool, error) {
-	containers, err := s.options.Containers(ctx, app)
+	found, err := s.containers(ctx, app, false)
 	if err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(containers, func(c store.Container) bool {
-		return c.Deployment == deployment && c.Role == store.RoleStack && c.Running
+	return slices.ContainsFunc(slices.Concat(found.ours, found.old), func(c store.StackContainer) bool {
+		return c.Labels[store.LabelDeployment] == strconv.FormatInt(deployment, 10) && c.State == "running"
 	}), nil
 }
 
-// Down removes the containers and networks of the app's stack. Volumes stay. A missing stack is no error.
+// Down removes the containers and networks of the app's stack. Volumes stay, and so does what only carries its labels. A
+// missing stack is no error.
 func (s *Stacks) Down(ctx context.Context, app string) error {
 	release, err := s.acquire(ctx, app)
 	if err != nil {
 		return err
 	}
 	defer release()
-	on, err := s.project(ctx, app)
+	found, err := s.containers(ctx, app, false)
 	if err != nil {
 		return err
 	}
-	said := &tail{}
-	err = on.plugin.run(ctx, nil, said.add, on.args("down", "--remove-orphans")...)
-	if err == nil || ctx.Err() != nil {
+	if err := s.remove(ctx, slices.Concat(found.ours, found.old)); err != nil {
 		return err
 	}
-	return engineTrouble("take the stack down", err, said.lines)
+	for _, project := range []string{s.projectName(app), oldProjectName(app)} {
+		if err := s.options.Engine.RemoveStackNetworks(ctx, app, project); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // List gives the apps that have containers of a stack.
 func (s *Stacks) List(ctx context.Context) ([]string, error) {
-	containers, err := s.options.Containers(ctx, "")
+	containers, err := s.options.Engine.List(ctx, "")
 	if err != nil {
 		return nil, err
 	}

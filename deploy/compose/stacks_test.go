@@ -39,7 +39,7 @@ func TestContract(t *testing.T) {
 				return spec
 			},
 			Other: func(t *testing.T, app string) string {
-				found := l.containers(t, app, "db")
+				found := l.containersOf(t, app, "db")
 				if len(found) != 1 || found[0].State != "running" {
 					return ""
 				}

@@ -1,6 +1,9 @@
 package compose
 
-import "context"
+import (
+	"context"
+	"slices"
+)
 
 // Stop stops the containers of the app's stack, each with the grace that its service has, and keeps them with all that they
 // wrote. A missing stack is no error.
@@ -10,14 +13,9 @@ func (s *Stacks) Stop(ctx context.Context, app string) error {
 		return err
 	}
 	defer release()
-	on, err := s.project(ctx, app)
-	if err != nil || len(on.found) == 0 {
+	found, err := s.containers(ctx, app, false)
+	if err != nil {
 		return err
 	}
-	said := &tail{}
-	err = on.plugin.run(ctx, nil, said.add, on.args("stop")...)
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	return engineTrouble("stop the stack", err, said.lines)
+	return inOrder(ctx, slices.Concat(found.ours, found.old), s.options.Engine.StopStackContainer)
 }

@@ -16,6 +16,7 @@
 //	IGNORE_TERM    1: it goes on after SIGTERM
 //
 // Requests to / may have any method. GET /slow?ms=N answers after N milliseconds, GET /env?name=N with a variable,
+// GET /fetch?url=U answers what U answers, or 502 and why not, on a connection of its own, GET /lookup?name=N with the addresses of a name,
 // GET /log?line=L writes L to stdout, GET /exit?code=N ends the process, and GET or PUT /file?path=P reads or writes a file. On SIGTERM it answers the
 // requests it has and exits with 0. "testapp probe" is a HEALTHCHECK: it exits with 0 when GET /healthz answers 200.
 // Datagrams to the port where it listens are sent back. "testapp attack KIND ..." is in attack.go. "testapp migrate" is a release command: it writes what it does, adds a line to the file MIGRATE_FILE, and exits with
@@ -130,6 +131,17 @@ func handler(started time.Time) http.Handler {
 	})
 	mux.HandleFunc("GET /file", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, r.FormValue("path")) })
 	mux.HandleFunc("PUT /file", write)
+	mux.HandleFunc("GET /fetch", fetch)
+	mux.HandleFunc("GET /lookup", func(w http.ResponseWriter, r *http.Request) {
+		bounded, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		addresses, err := net.DefaultResolver.LookupHost(bounded, r.FormValue("name"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		fmt.Fprintln(w, addresses)
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("App-Version", os.Getenv("APP_VERSION"))
 		mux.ServeHTTP(w, r)
@@ -143,6 +155,17 @@ func slow(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, os.Getenv("APP_VERSION"))
 	case <-r.Context().Done():
 	}
+}
+
+func fetch(w http.ResponseWriter, r *http.Request) {
+	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get(r.FormValue("url"))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	defer response.Body.Close()
+	_, _ = io.Copy(w, response.Body)
 }
 
 func write(w http.ResponseWriter, r *http.Request) {
