@@ -160,7 +160,7 @@ func TestFailuresAreExplained(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			spec := l.spec(t, l.app(), 1, files{"compose.yaml": "services: {" + test.services + "}"}, nil)
-			spec.Config.Service, spec.Wait = "web", 8*time.Second
+			spec.Config.Service, spec.Wait, spec.Liveness = "web", 8*time.Second, 2*time.Second
 			log, err := l.try(t.Context(), spec)
 			problem, ok := store.AsProblem(err)
 			if !ok || problem.Code != store.CodeFailed || !strings.Contains(problem.Message, test.says) || problem.Hint == "" {
