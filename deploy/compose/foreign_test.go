@@ -90,7 +90,7 @@ func (l *lab) oldProject(t *testing.T, app string, deployment string, address ne
 		t.Fatal(err)
 	}
 	log := &tail{}
-	err = found.run(t.Context(), []byte(model), log.add, "-p", oldProjectName(app), "--env-file", "/dev/null", "-f", "-", "up", "--no-build", "--pull", "never",
+	err = found.run(t.Context(), []byte(model), log.add, "-p", store.OldProjectName(app), "--env-file", "/dev/null", "-f", "-", "up", "--no-build", "--pull", "never",
 		"--detach", "--wait")
 	if err != nil {
 		t.Fatalf("%v: %v", err, log.lines)

@@ -83,8 +83,8 @@ func least[N int64 | types.UnitBytes | float32](a, b N) N {
 	return a
 }
 
-// drop takes away what no container of ours has, unless the operator lets apps have it and the file asks for it.
-func drop(service *types.ServiceConfig) {
+// drop takes away what no container of ours has, unless the operator lets apps have it or the file asks for it and may.
+func (m *Model) drop(service *types.ServiceConfig) {
 	if service.Privileged {
 		return // only where the operator trusts the repository; the engine gives it all
 	}
@@ -93,7 +93,7 @@ func drop(service *types.ServiceConfig) {
 		added[store.NormalizeCapability(name)] = true
 	}
 	for _, name := range dropped {
-		if !added[name] && !added["ALL"] && !slices.Contains(service.CapDrop, name) {
+		if !added[name] && !added["ALL"] && !m.policy.AllowsCapability(name) && !slices.Contains(service.CapDrop, name) {
 			service.CapDrop = append(service.CapDrop, name)
 		}
 	}

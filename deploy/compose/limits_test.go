@@ -70,6 +70,12 @@ func TestLimitsOfTheConfigAreTheCeiling(t *testing.T) {
 }
 
 func TestCapabilitiesAreDropped(t *testing.T) {
+	services := rendered(t, web("expose: [80]", "  db: {image: x}"), store.ComposeConfig{}, store.Policy{})
+	for name, service := range services {
+		if got, _ := json.Marshal(service["cap_drop"]); string(got) != `["NET_RAW","MKNOD","AUDIT_WRITE"]` {
+			t.Errorf("service %s: dropped %s", name, got)
+		}
+	}
 	policy, err := store.NewPolicy(store.PolicyRules{Capabilities: []string{"net_raw"}})
 	if err != nil {
 		t.Fatal(err)
@@ -79,10 +85,10 @@ func TestCapabilitiesAreDropped(t *testing.T) {
 		trusted bool
 		want    string
 	}{
-		{"expose: [80]", false, `["NET_RAW","MKNOD","AUDIT_WRITE"]`},
-		{"cap_drop: [ALL]", false, `["ALL","NET_RAW","MKNOD","AUDIT_WRITE"]`},
+		{"expose: [80]", false, `["MKNOD","AUDIT_WRITE"]`}, // the operator allows NET_RAW
+		{"cap_drop: [ALL]", false, `["ALL","MKNOD","AUDIT_WRITE"]`},
 		{"cap_add: [CAP_NET_RAW]", false, `["MKNOD","AUDIT_WRITE"]`},
-		{"cap_add: [SYS_PTRACE, mknod]", true, `["NET_RAW","AUDIT_WRITE"]`},
+		{"cap_add: [SYS_PTRACE, mknod]", true, `["AUDIT_WRITE"]`},
 		{"privileged: true", true, `null`},
 	} {
 		services := rendered(t, web(test.fields), store.ComposeConfig{Trusted: test.trusted}, policy)

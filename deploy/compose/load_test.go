@@ -110,6 +110,8 @@ func TestRefusals(t *testing.T) {
 		{web("restart: always", "  db: {image: x, network_mode: bridge}", "  app: {image: y, expose: [1]}"), "service db: network_mode (bridge)", true}, // every app's, too
 		{web("annotations: {org.systemd.property.TasksMax: 'uint64 100000'}"), "service web: annotations", true},
 		{web("volumes: [{type: volume, target: /x, volume: {labels: {dev.shipgate.app: y}}}]"), "service web: label dev.shipgate.app", false},
+		{web("sysctls: {net.ipv4.conf.all.proxy_arp_pvlan: 1}"), "service web: sysctls (net.ipv4.conf.all.proxy_arp_pvlan)", true},
+		{web("sysctls: ['net/ipv6/conf/all/disable_ipv6=0']"), "service web: sysctls (net/ipv6/conf/all/disable_ipv6)", true},
 		{web("scale: 21"), "service web: scale (21", false},
 		{web("expose: [1]", "  db: {image: x, scale: 40}"), "service db: scale 40 is out of range", false},
 		{web("expose: [1]", "  db: {image: x, deploy: {replicas: 21}}"), "service db: scale 21 is out of range", false},
@@ -200,6 +202,7 @@ func TestAllowed(t *testing.T) {
 		web("volumes: ['./conf:/conf']").with(files{"conf": "x"}),
 		web("env_file: .env").with(files{".env": "A=b"}),
 		web("post_start: [{command: x}]"),
+		web("sysctls: {net.core.somaxconn: 1024, net.ipv4.tcp_syncookies: 0, kernel.msgmax: 65536}"),
 		web("networks: [n]", "networks: {n: {internal: true}}"),
 		web("secrets: [s]", "secrets: {s: {environment: S}}"),
 		web("extends: {file: sub/base.yaml, service: b}").with(files{"sub/base.yaml": "services: {b: {image: x, extends: {file: ../base.yaml, service: c}}}",
@@ -375,7 +378,7 @@ func TestFoldersOfTheAppAreFlat(t *testing.T) {
 var harmless = strings.Fields(`blkio_config cap_drop cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime
 	cpus cpuset cpu_shares command configs dns dns_opt dns_search domainname entrypoint environment env_file extra_hosts group_add hostname
 	image init labels label_file mem_limit mem_reservation memswap_limit mem_swappiness mac_address networks pids_limit platform
-	pull_policy pull_refresh_after read_only secrets shm_size stop_grace_period stop_signal sysctls tmpfs ulimits umask user volumes
+	pull_policy pull_refresh_after read_only secrets shm_size stop_grace_period stop_signal tmpfs ulimits umask user volumes
 	working_dir build depends_on expose healthcheck ports stdin_open tty name profiles develop restart scale attach container_name extends
 	links`)
 

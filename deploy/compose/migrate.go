@@ -1,7 +1,6 @@
 package compose
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -21,12 +20,12 @@ func (r *rendering) keepVolumes(ctx context.Context, engine Engine) error {
 		if volume.External || volume.Name != "" && volume.Name != r.project.Name+"_"+key {
 			continue // only where the operator trusts the repository
 		}
-		old := oldProjectName(r.app) + "_" + key
+		old := store.OldProjectName(r.app) + "_" + key
 		labels, found, err := engine.VolumeLabels(ctx, old)
 		if err != nil {
 			return err
 		}
-		if found && r.ownLabels(labels) && labels[store.LabelComposeProject] == oldProjectName(r.app) {
+		if found && r.ownLabels(labels) && labels[store.LabelComposeProject] == store.OldProjectName(r.app) {
 			r.project.Volumes[key] = types.VolumeConfig{Name: old, External: true}
 			continue
 		}
@@ -96,14 +95,9 @@ func (s *Stacks) retireOld(ctx context.Context, app string, old []store.StackCon
 	if len(old) == 0 {
 		return nil
 	}
-	log(fmt.Sprintf("project %s becomes %s; volumes stay", oldProjectName(app), s.projectName(app)))
+	log(fmt.Sprintf("project %s becomes %s; volumes stay", store.OldProjectName(app), s.projectName(app)))
 	if err := s.remove(ctx, old); err != nil {
 		return err
 	}
-	return s.options.Engine.RemoveStackNetworks(ctx, app, oldProjectName(app))
-}
-
-func parse(deployment string) (number int64) {
-	_, _ = fmt.Sscanf(cmp.Or(deployment, "0"), "%d", &number)
-	return number
+	return s.options.Engine.RemoveStackNetworks(ctx, app, store.OldProjectName(app))
 }

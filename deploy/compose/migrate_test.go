@@ -22,7 +22,7 @@ volumes: {data: {}}
 func (l *lab) old(t *testing.T, app string) []container.Summary {
 	t.Helper()
 	found, err := l.docker.ContainerList(t.Context(), container.ListOptions{All: true, Filters: filters.NewArgs(
-		filters.Arg("label", store.LabelComposeProject+"="+oldProjectName(app)))})
+		filters.Arg("label", store.LabelComposeProject+"="+store.OldProjectName(app)))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestOldProjectIsMigrated(t *testing.T) {
 	if err := l.Down(t.Context(), app); err != nil {
 		t.Fatal(err)
 	}
-	if _, found, err := l.engine.VolumeLabels(t.Context(), oldProjectName(app)+"_data"); err != nil || !found {
+	if _, found, err := l.engine.VolumeLabels(t.Context(), store.OldProjectName(app)+"_data"); err != nil || !found {
 		t.Errorf("the volume is gone: %v", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -15,10 +16,6 @@ type containers struct {
 	ours []store.StackContainer // that we had Compose make
 	old  []store.StackContainer // ours, too, of the project that servers up to 47a093d made
 }
-
-// oldProjectName returns what servers up to 47a093d called the project of an app's stack. Another server on the engine may
-// have one of the same name, and what Compose appended to it could be the name of another app's.
-func oldProjectName(app string) string { return "shipgate-" + app }
 
 // containerLabel is the value of store.LabelContainer on the containers of a service.
 func containerLabel(project, service string) string { return project + "/" + service }
@@ -45,7 +42,7 @@ func (s *Stacks) containers(ctx context.Context, app string, strict bool) (found
 				c.Name, s.projectName(app)).WithHint("docker rm --force %s # or make it anew with --label %s=", c.Name, store.LabelComposeProject)
 		}
 	}
-	old, err := s.options.Engine.StackContainers(ctx, oldProjectName(app))
+	old, err := s.options.Engine.StackContainers(ctx, store.OldProjectName(app))
 	if err != nil {
 		return found, err
 	}
@@ -65,7 +62,7 @@ func (s *Stacks) owns(c store.StackContainer, app string) bool {
 
 func (s *Stacks) ownsOld(c store.StackContainer, app string) bool {
 	_, later := c.Labels[store.LabelContainer]
-	return !later && s.named(c, app, oldProjectName(app))
+	return !later && s.named(c, app, store.OldProjectName(app))
 }
 
 // named compares a container's name with its labels. Only the container that the labels were made for has it.
@@ -76,8 +73,8 @@ func (s *Stacks) named(c store.StackContainer, app, project string) bool {
 	}
 	deployment := c.Labels[store.LabelDeployment]
 	names := []string{project + "-" + c.Service() + "-" + c.Labels[store.LabelComposeNumber]}
-	if deployment != "" {
-		names = append(names, store.ContainerName(s.options.ServerID, app, parse(deployment)), app+"-"+deployment)
+	if number, err := strconv.ParseInt(deployment, 10, 64); err == nil {
+		names = append(names, store.ContainerName(s.options.ServerID, app, number), store.OldContainerName(app, number))
 	}
 	return slices.Contains(names, strings.TrimPrefix(c.Name, replacing(c.Name)))
 }

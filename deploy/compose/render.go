@@ -75,7 +75,7 @@ func (r *rendering) common(service *types.ServiceConfig) error {
 		service.Logging = &types.LoggingConfig{Driver: "local", Options: types.Options{"max-size": "10m", "max-file": "3"}}
 	}
 	r.limit(service)
-	drop(service)
+	r.drop(service)
 	if !r.trusted && len(service.SecurityOpt) == 0 {
 		service.SecurityOpt = []string{"no-new-privileges:true"}
 	}

@@ -43,6 +43,7 @@ var serviceRules = []rule{
 	{field: "oom_score_adj", asks: isSet(func(s types.ServiceConfig) bool { return s.OomScoreAdj < 0 })},
 	{field: "oom_kill_disable", asks: isSet(func(s types.ServiceConfig) bool { return s.OomKillDisable })},
 	{field: "annotations", asks: count(func(s types.ServiceConfig) int { return len(s.Annotations) })}, // the runtime may obey them, as runc does org.systemd.property
+	{field: "sysctls", asks: liesOnNetwork},
 	{field: "credential_spec", asks: isSet(func(s types.ServiceConfig) bool { return s.CredentialSpec != nil })},
 	{field: "post_start", asks: privilegedHook(func(s types.ServiceConfig) []types.ServiceHook { return s.PostStart })},
 	{field: "pre_stop", asks: privilegedHook(func(s types.ServiceConfig) []types.ServiceHook { return s.PreStop })},
@@ -102,6 +103,24 @@ func logsElsewhere(s types.ServiceConfig) (string, bool) {
 		return "", false
 	}
 	return s.Logging.Driver, !slices.Contains([]string{"", "local", "json-file", "none"}, s.Logging.Driver)
+}
+
+// harmlessSysctls begin the network settings that concern a container's own sockets. Others make it answer for the addresses of
+// its neighbours, as proxy_arp_pvlan does, or talk to them by IPv6.
+var harmlessSysctls = []string{
+	"net.core.somaxconn", "net.ipv4.tcp_", "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports",
+	"net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range", "net.unix.",
+}
+
+func liesOnNetwork(s types.ServiceConfig) (string, bool) {
+	for _, name := range slices.Sorted(maps.Keys(s.Sysctls)) {
+		plain := strings.ReplaceAll(name, "/", ".")
+		harmless := func(prefix string) bool { return strings.HasPrefix(plain, prefix) }
+		if strings.HasPrefix(plain, "net.") && !slices.ContainsFunc(harmlessSysctls, harmless) {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 func foreignVolumes(s types.ServiceConfig) (string, bool) {

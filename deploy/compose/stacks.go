@@ -40,7 +40,7 @@ type Engine interface {
 	RemoveStackContainer(ctx context.Context, id string) error
 	RenameStackContainer(ctx context.Context, id, name string) error
 	// ConnectStack puts a container where the proxy dials it, without a name there.
-	ConnectStack(ctx context.Context, id string, address netip.AddrPort) error
+	ConnectStack(ctx context.Context, app, id string, address netip.AddrPort) error
 	VolumeLabels(ctx context.Context, name string) (labels map[string]string, found bool, err error)
 	// RemoveStackNetworks removes the networks of an app's project that nothing uses.
 	RemoveStackNetworks(ctx context.Context, app, project string) error
@@ -174,7 +174,7 @@ func (s *Stacks) Down(ctx context.Context, app string) error {
 	if err := s.remove(ctx, slices.Concat(found.ours, found.old)); err != nil {
 		return err
 	}
-	for _, project := range []string{s.projectName(app), oldProjectName(app)} {
+	for _, project := range []string{s.projectName(app), store.OldProjectName(app)} {
 		if err := s.options.Engine.RemoveStackNetworks(ctx, app, project); err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func (b *bringing) connect(ctx context.Context) error {
 	}
 	for _, c := range all {
 		if c.Service() == b.r.built.Routed && c.Name == b.r.spec.Container {
-			return b.options.Engine.ConnectStack(ctx, c.ID, b.r.spec.Address)
+			return b.options.Engine.ConnectStack(ctx, b.r.app, c.ID, b.r.spec.Address)
 		}
 	}
 	return fmt.Errorf("connect container %s: Compose did not create it", b.r.spec.Container)

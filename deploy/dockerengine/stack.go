@@ -146,12 +146,11 @@ func (e *Engine) StackChanges(ctx context.Context, project string) <-chan struct
 	return changes
 }
 
-// ConnectStack puts the routed container of a stack on the network that has the address, or, where the address is a
-// published port of the loopback, on the apps' network. It gives the container no name there: Compose would have added the
+// ConnectStack puts the routed container of a stack on the network that the proxy dials the address on. It gives the container no name there: Compose would have added the
 // names of its service and container as aliases, which every container on the network could then take for its own. It can
 // be repeated.
-func (e *Engine) ConnectStack(ctx context.Context, id string, address netip.AddrPort) error {
-	known, err := e.stackNetwork(ctx, address)
+func (e *Engine) ConnectStack(ctx context.Context, app, id string, address netip.AddrPort) error {
+	known, err := e.networkOf(ctx, app, address)
 	if err != nil {
 		return err
 	}
@@ -181,15 +180,4 @@ func (e *Engine) plainEndpoint(endpoint *dockernetwork.EndpointSettings, id stri
 		return false
 	}
 	return address.Addr().IsLoopback() || endpoint.IPAMConfig != nil && endpoint.IPAMConfig.IPv4Address == address.Addr().String()
-}
-
-// stackNetwork returns the network that an address is on: a live stack that an earlier server brought up has one of the old
-// network until its next deployment.
-func (e *Engine) stackNetwork(ctx context.Context, address netip.AddrPort) (network, error) {
-	known, err := e.ensureNetwork(ctx)
-	if err != nil || address.Addr().IsLoopback() || known.subnet.Contains(address.Addr()) {
-		return known, err
-	}
-	return network{}, store.Problemf(store.CodeErrored, "address %s is not on this server's network any more", address).
-		WithHint("docker network ls")
 }
