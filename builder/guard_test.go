@@ -244,3 +244,18 @@ func TestVolumesWithoutAVolumeAreTold(t *testing.T) {
 		t.Errorf("%v\n%s", err, log)
 	}
 }
+
+func TestAddOverSSHIsRefused(t *testing.T) {
+	l := newLab(t, Limits{})
+	for _, source := range []string{"git@127.0.0.1:x.git", "ssh://127.0.0.1:6379/x.git", "git@$HOST:x.git", "SSH://git@localhost/x"} {
+		_, _, err := l.build(t, commit{"Dockerfile": "FROM scratch\nADD " + source + " /\n"}, &store.DockerfileConfig{})
+		if p := problem(t, err, store.CodeFailed); !strings.Contains(p.Message, "Dockerfile:2: ADD "+source) {
+			t.Errorf("%s: %q", source, p.Message)
+		}
+	}
+	for _, source := range []string{"https://u:p@example.com/x", "app.jar", "${JAR:-app.jar}", "https://example.com/x.git#main"} {
+		if isSSH(source) {
+			t.Errorf("%s is taken for SSH", source)
+		}
+	}
+}

@@ -103,6 +103,9 @@ func (i *imageBuild) prepare(snapshot Snapshot, log func(string)) error {
 		return err
 	}
 	i.definitionText = definition
+	if err := i.checkAdded(definition); err != nil {
+		return err
+	}
 	i.log = newLineLog(log, i.secrets)
 	if syntax, _, _, found := parser.DetectSyntax(definition); found {
 		i.log.say("# syntax=%s is ignored: the Dockerfile is read by shipgate itself", syntax)
