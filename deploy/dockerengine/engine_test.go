@@ -157,7 +157,7 @@ func TestForeignVolumeIsRefused(t *testing.T) {
 	if _, err := l.docker.VolumeCreate(t.Context(), volume.CreateOptions{Name: name, Labels: labels}); err != nil {
 		t.Fatal(err)
 	}
-	wantProblem(t, l.Start(t.Context(), spec), store.CodeErrored, "shipgate-"+spec.App+"-data")
+	wantProblem(t, l.Start(t.Context(), spec), store.CodeErrored, name)
 }
 
 func TestBadCommandIsTheUsersFault(t *testing.T) {
