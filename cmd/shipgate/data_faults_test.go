@@ -97,6 +97,9 @@ func (d *served) start(t *testing.T, args ...string) *server {
 func (d *served) endProxy(t *testing.T) {
 	t.Helper()
 	pid := proxyPID(d.dir)
+	if pid <= 0 { // 0 would be every process of the test
+		t.Fatal("no proxy answers")
+	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
