@@ -251,7 +251,9 @@ func TestEndOfContext(t *testing.T) {
 		}
 		cancel()
 		undo()
-		<-inside
+		for len(inside) > 0 { // on a busy machine the deadline may come first
+			<-inside
+		}
 		f.clean()
 	}
 	f.answerWith(hang)
