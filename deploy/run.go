@@ -57,6 +57,9 @@ func (a *attempt) do(ctx context.Context, t transition) (store.Change, error) {
 			return store.Change{}, err
 		}
 	}
+	if !a.isSite() {
+		defer a.sayWhenAway(a.root)()
+	}
 	return t.do(a, a.contextFor(ctx, t.from))
 }
 

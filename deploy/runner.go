@@ -42,6 +42,7 @@ type Patience struct {
 	Route  time.Duration // one verb of the router, beyond the limit of a drain; default 1 min
 	Undo   time.Duration // for the old version to answer again; default 90 s
 	Reap   time.Duration // for removing what the new version replaced; default 5 min
+	Notice time.Duration // after which a step that has not ended looks whether the engine is there; default 5 s
 }
 
 // Runner owns the lanes: one goroutine per app that has work.
@@ -97,6 +98,7 @@ func (p Patience) withDefaults() Patience {
 		Route:  or(p.Route, time.Minute),
 		Undo:   or(p.Undo, 90*time.Second),
 		Reap:   or(p.Reap, 5*time.Minute),
+		Notice: or(p.Notice, 5*time.Second),
 	}
 }
 

@@ -2,9 +2,12 @@ package web
 
 import (
 	"compress/gzip"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
+	"os"
+	"time"
 
 	"github.com/labstack/echo/v4"
 
@@ -17,6 +20,28 @@ const uploadPath = "/api/v1/apps/:app/uploads"
 // maxUpload bounds the body of an upload as it is sent, in bytes; the git side bounds what it holds.
 const maxUpload = 1 << 30
 
+// uploadIdle is how long an upload may bring no byte. However slow it is otherwise, it is waited for.
+const uploadIdle = time.Minute
+
+// steadyBody gives up on a client that sends nothing.
+type steadyBody struct {
+	io.ReadCloser
+	control *http.ResponseController
+	idle    time.Duration
+}
+
+func (b *steadyBody) Read(p []byte) (int, error) {
+	_ = b.control.SetReadDeadline(time.Now().Add(b.idle)) // what cannot have a deadline is not from outside
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = store.Problemf(store.CodeUsage, "the client sent nothing for %s", b.idle).WithHint("send the files again")
+	}
+	return n, err
+}
+
+// end takes the deadline off again: the server goes on to watch whether the client is there.
+func (b *steadyBody) end() { _ = b.control.SetReadDeadline(time.Time{}) }
+
 // createUpload makes a commit of a tar stream. Nothing is deployed by that.
 func (s *server) createUpload(c echo.Context) error {
 	app, err := s.Store.App(c.Request().Context(), c.Param("app"))
@@ -26,7 +51,9 @@ func (s *server) createUpload(c echo.Context) error {
 	if app.Source == store.SourceImage {
 		return store.Problemf(store.CodeUsage, "%s runs an image, not files", app.Name).WithHint("shipgate deploy %s --image REF", app.Name)
 	}
-	stream, err := uploadStream(http.MaxBytesReader(c.Response(), c.Request().Body, maxUpload), c.Request().Header.Get("Content-Type"))
+	body := &steadyBody{ReadCloser: c.Request().Body, control: http.NewResponseController(c.Response()), idle: uploadIdle}
+	defer body.end()
+	stream, err := uploadStream(http.MaxBytesReader(c.Response(), body, maxUpload), c.Request().Header.Get("Content-Type"))
 	if err != nil {
 		return err
 	}
