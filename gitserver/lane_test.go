@@ -306,7 +306,7 @@ func TestFaultOfOurs(t *testing.T) {
 		t.Error("the spool's fault is not known")
 	}
 	p := &push{log: slog.New(slog.DiscardHandler)}
-	contains(t, p.ours(fmt.Errorf("write: %w", syscall.ENOSPC)).Error(), "the disk of the server is full")
+	contains(t, message(p.ours(fmt.Errorf("write: %w", syscall.ENOSPC))), "the disk of the server is full")
 	equal(t, "code", store.CodeOf(p.ours(broken.fault)), store.CodeErrored)
 	check(t, os.MkdirAll(r.bare(), 0o755))
 	d := store.Deployment{App: testApp, Updates: []store.RefUpdate{{Name: "refs/heads/main", New: sha}}}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp"
@@ -334,9 +333,6 @@ func (p *push) ours(err error) error {
 		return err
 	}
 	p.log.Error("push", "error", err)
-	if errors.Is(err, syscall.ENOSPC) {
-		return store.Problemf(store.CodeErrored, "the disk of the server is full").WithHint("on the server: shipgate doctor")
-	}
 	return store.Problemf(store.CodeErrored, "internal error, see the server's log")
 }
 
