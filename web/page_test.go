@@ -237,7 +237,7 @@ func TestSignIn(t *testing.T) {
 func cookieOf(t *testing.T, got answer) *http.Cookie {
 	t.Helper()
 	for _, cookie := range (&http.Response{Header: got.header}).Cookies() {
-		if cookie.Name == sessionCookie {
+		if cookie.Name == store.SessionCookie || cookie.Name == store.SecureSessionCookie {
 			return cookie
 		}
 	}
@@ -254,8 +254,20 @@ func TestCookieIsSecureOverTLS(t *testing.T) {
 	}
 	b.header.Del("X-Forwarded-Proto")
 	l.base = "https://shipgate.example.com"
-	if !cookieOf(t, b.post("/login", "token", l.admin)).Secure {
-		t.Error("at an address with TLS the cookie is sent without")
+	cookie := cookieOf(t, b.post("/login", "token", l.admin))
+	if !cookie.Secure || cookie.Name != "__Host-shipgate_session" || cookie.Domain != "" || cookie.Path != "/" {
+		t.Errorf("at an address with TLS the cookie is %+v", cookie)
+	}
+	request := l.request("GET", "/", "")
+	request.Header.Del("Authorization")
+	request.AddCookie(cookie)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Errorf("the cookie opens no page: %s", response.Status)
 	}
 }
 
