@@ -30,6 +30,9 @@ type watchedBody struct {
 	closed   bool
 	whole    bool
 	fault    error
+	reading  bool
+	over     bool       // the handler is about to return
+	idleRead *sync.Cond // no read is under way
 }
 
 // watchBody puts a watch on the body of a request that has one. Streams that live as long as they like have none.
@@ -40,24 +43,41 @@ func watchBody(w http.ResponseWriter, r *http.Request, idle time.Duration) *watc
 	b := &watchedBody{
 		ReadCloser: r.Body, ctx: r.Context(), deadline: http.NewResponseController(w).SetReadDeadline, idle: idle, streams: r.ProtoMajor > 1,
 	}
+	b.idleRead = sync.NewCond(&b.mu)
 	r.Body = b
 	return b
 }
 
 func (b *watchedBody) Read(buffer []byte) (int, error) {
+	if !b.beginRead() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	b.expectWithin(b.idle)
 	n, err := b.ReadCloser.Read(buffer)
-	b.expectWithin(0)
-	if err != nil {
-		b.mu.Lock()
-		if err == io.EOF {
-			b.whole = true
-		} else if !b.closed && b.fault == nil {
-			b.fault = err
-		}
-		b.mu.Unlock()
+	if err == nil || err == io.EOF { // else nobody is to wait for this client again
+		b.expectWithin(0)
 	}
+	b.endRead(err)
 	return n, err
+}
+
+func (b *watchedBody) beginRead() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.reading = !b.over
+	return b.reading
+}
+
+func (b *watchedBody) endRead(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == io.EOF {
+		b.whole = true
+	} else if err != nil && !b.closed && b.fault == nil {
+		b.fault = err
+	}
+	b.reading = false
+	b.idleRead.Broadcast()
 }
 
 // expectWithin sets the connection's deadline, or none for 0. That of a request that is being cut stays.
@@ -82,7 +102,7 @@ func (b *watchedBody) Close() error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
-	b.finish()
+	b.hurry()
 	return b.ReadCloser.Close()
 }
 
@@ -107,11 +127,8 @@ func (b *watchedBody) stopWatch() {
 	b.mu.Unlock()
 }
 
-// finish must be called before the handler returns.
-func (b *watchedBody) finish() {
-	if b == nil {
-		return
-	}
+// hurry bounds the wait for what is left of the body.
+func (b *watchedBody) hurry() {
 	b.mu.Lock()
 	whole := b.whole
 	b.mu.Unlock()
@@ -120,11 +137,26 @@ func (b *watchedBody) finish() {
 	}
 }
 
+// finish must be called before the handler returns. A read that goes on would take the deadline away from the server when
+// that reads what is left of the body.
+func (b *watchedBody) finish() {
+	if b == nil || b.streams {
+		return
+	}
+	b.mu.Lock()
+	b.over = true
+	for b.reading {
+		_ = b.deadline(time.Unix(1, 0))
+		b.idleRead.Wait()
+	}
+	b.mu.Unlock()
+	b.hurry()
+}
+
 // watchedWriter bounds the wait for the rest of the body that the server reads before it sends the header.
 type watchedWriter struct {
 	http.ResponseWriter
-	body  *watchedBody
-	begun bool
+	body *watchedBody
 }
 
 func (w *watchedWriter) Write(data []byte) (int, error) {
@@ -138,12 +170,15 @@ func (w *watchedWriter) FlushError() error {
 	return http.NewResponseController(w.ResponseWriter).Flush()
 }
 
+// begin bounds what may read the body; the header is sent with any of the first writes.
 func (w *watchedWriter) begin() (end func()) {
-	if w.begun {
+	w.body.mu.Lock()
+	waits := !w.body.whole && w.body.fault == nil
+	w.body.mu.Unlock()
+	if !waits {
 		return func() {}
 	}
-	w.begun = true
-	w.body.finish()
+	w.body.hurry()
 	return func() { w.body.expectWithin(0) }
 }
 

@@ -9,18 +9,24 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/shipgate/shipgate/store"
 )
 
 // Client asks the proxy process through its control socket. It is the runner's router.
-type Client struct{ http *http.Client }
+type Client struct {
+	dir  string
+	http *http.Client
+	pid  atomic.Int64 // of who answered last
+}
 
 // NewClient gives a client for the proxy of a data directory, which need not run yet.
 func NewClient(dataDir string) *Client {
 	dialer := &net.Dialer{}
-	return &Client{http: &http.Client{Transport: &http.Transport{
+	return &Client{dir: dataDir, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", socketFile(dataDir))
 		},
@@ -28,10 +34,61 @@ func NewClient(dataDir string) *Client {
 	}}}
 }
 
-// Status says who answers. It is an error when nobody does.
+// answerLimit is how long a proxy that works may take to say who it is.
+const (
+	answerLimit = 2 * time.Second
+	askAgain    = 2 * time.Second
+)
+
+// Status says who answers. It is an error when nobody does, and another one when a process has the socket and says nothing.
 func (c *Client) Status(ctx context.Context) (Status, error) {
+	bounded, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
 	var status Status
-	return status, c.call(ctx, http.MethodGet, "/v1/status", nil, &status)
+	err := c.send(bounded, http.MethodGet, "/v1/status", nil, &status)
+	if err == nil {
+		c.pid.Store(int64(status.PID))
+	} else if ctx.Err() == nil && bounded.Err() != nil {
+		err = c.hangs()
+	}
+	return status, err
+}
+
+// Absent reports whether an error says that there is no proxy.
+func Absent(err error) bool { return store.CodeOf(err) == store.CodeUnreachable && !Hangs(err) }
+
+// Hangs reports whether an error says that there is a proxy that does not answer.
+func Hangs(err error) bool {
+	problem, is := store.AsProblem(err)
+	return is && strings.Contains(problem.Message, "proxy hangs")
+}
+
+func (c *Client) hangs() error {
+	if pid := c.pid.Load(); pid != 0 {
+		return store.Problemf(store.CodeUnreachable, "the proxy hangs: process %d takes connections and does not answer", pid).
+			WithHint("kill -CONT %d if somebody has stopped it; else kill -KILL %d, and serve starts it again", pid, pid)
+	}
+	return store.Problemf(store.CodeUnreachable, "the proxy hangs: it takes connections and does not answer").
+		WithHint("pgrep -af 'shipgate proxy', then kill -CONT or kill -KILL; serve starts it again")
+}
+
+// Configure makes the settings those in force, and keeps them.
+func (c *Client) Configure(ctx context.Context, settings Settings) error {
+	return c.call(ctx, http.MethodPut, "/v1/settings", settings, nil)
+}
+
+// Stop ends the proxy and returns when it takes no more connections. Requests under way get half a minute.
+func (c *Client) Stop(ctx context.Context) error {
+	if err := c.call(ctx, http.MethodPost, "/v1/stop", nil, nil); err != nil {
+		return err
+	}
+	for ctx.Err() == nil {
+		if _, err := c.Status(ctx); err != nil {
+			return nil
+		}
+		pause(ctx, 10*time.Millisecond)
+	}
+	return ctx.Err()
 }
 
 // Apply puts the route in place of the app's present one and returns when new requests follow it and it is on disk. It
@@ -89,7 +146,37 @@ func (c *Client) call(ctx context.Context, method, path string, body, into any) 
 	return err
 }
 
+// ask sends one request, and gives up when the proxy hangs: some requests may rightly take minutes.
 func (c *Client) ask(ctx context.Context, method, path string, body, into any) error {
+	watched, cancel := context.WithCancelCause(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.watch(watched, cancel)
+	}()
+	err := c.send(watched, method, path, body, into)
+	if cause := context.Cause(watched); err != nil && ctx.Err() == nil && cause != nil {
+		err = cause
+	}
+	cancel(nil)
+	<-done
+	return err
+}
+
+// watch ends the context when the proxy hangs.
+func (c *Client) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	for {
+		pause(ctx, askAgain)
+		if ctx.Err() != nil {
+			return
+		}
+		if _, err := c.Status(ctx); Hangs(err) {
+			cancel(err)
+		}
+	}
+}
+
+func (c *Client) send(ctx context.Context, method, path string, body, into any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return fmt.Errorf("encode request to the proxy: %w", err)
@@ -103,7 +190,7 @@ func (c *Client) ask(ctx context.Context, method, path string, body, into any) e
 		if ctx.Err() != nil {
 			return fmt.Errorf("ask the proxy: %w", err)
 		}
-		return unreachable(err)
+		return c.unreachable(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
@@ -113,12 +200,15 @@ func (c *Client) ask(ctx context.Context, method, path string, body, into any) e
 		return nil
 	}
 	if err := json.NewDecoder(response.Body).Decode(into); err != nil {
-		return unreachable(err)
+		return c.unreachable(err)
 	}
 	return nil
 }
 
-func unreachable(err error) error {
+func (c *Client) unreachable(err error) error {
+	if Stopped(c.dir) {
+		return store.Problemf(store.CodeUnreachable, "the proxy is stopped on purpose, so no app is served").WithHint("shipgate proxy start")
+	}
 	if failed, ok := errors.AsType[*url.Error](err); ok {
 		err = failed.Err // without the address, which only we know
 	}

@@ -33,6 +33,8 @@ var errMoved = store.Problemf(store.CodeUnreachable, "the proxy is being replace
 func (p *process) controlAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answering(func(*http.Request) (any, error) { return p.status(), nil }))
+	mux.HandleFunc("PUT /v1/settings", answering(p.putSettings))
+	mux.HandleFunc("POST /v1/stop", answering(func(*http.Request) (any, error) { p.stop(); return nil, nil }))
 	mux.HandleFunc("GET /v1/routes", answering(func(*http.Request) (any, error) { return p.router.table.Load().routes(), nil }))
 	mux.HandleFunc("PUT /v1/apps/{app}/route", answering(p.putRoute))
 	mux.HandleFunc("DELETE /v1/apps/{app}/route", answering(func(r *http.Request) (any, error) {
@@ -60,6 +62,14 @@ func (p *process) putRoute(r *http.Request) (any, error) {
 	}
 	p.Logger.Info("route", "app", route.App, "deployment", route.Target.Deployment, "generation", route.Generation)
 	return nil, nil
+}
+
+func (p *process) putSettings(r *http.Request) (any, error) {
+	var wanted Settings
+	if err := readJSON(r, &wanted); err != nil {
+		return nil, err
+	}
+	return nil, p.configure(r.Context(), wanted)
 }
 
 func (p *process) postHold(r *http.Request) (any, error) {

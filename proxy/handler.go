@@ -21,7 +21,6 @@ type handler struct {
 	dialBudget time.Duration
 	bodyIdle   time.Duration
 	trust      atomic.Pointer[trust]
-	leaving    atomic.Bool // another process takes over: clients are asked to connect anew
 }
 
 func newHandler(router *router) *handler {
@@ -32,9 +31,6 @@ func newHandler(router *router) *handler {
 
 // ServeHTTP answers a public request.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if h.leaving.Load() && r.Header.Get("Upgrade") == "" {
-		w.Header().Set("Connection", "close")
-	}
 	x := &exchange{trust: *h.trust.Load()}
 	x.trusted = x.trust.contains(remoteAddress(r))
 	if x.body = watchBody(w, r, h.bodyIdle); x.body != nil && !x.body.streams {

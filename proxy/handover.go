@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,6 +29,9 @@ const (
 	inheritControl     = "control"     // the control listener
 	inheritPredecessor = "predecessor" // a pipe that ends when the process before us does
 )
+
+// defaultAddr is the public address where nobody says one.
+const defaultAddr = ":8080"
 
 // firstInherited is the number of the first file descriptor after standard error.
 const firstInherited = 3
@@ -85,12 +89,25 @@ func (from *inheritance) watchPredecessor() {
 	}
 }
 
+// readiness is what a starter is told.
+type readiness struct {
+	Status
+	Failure *store.Problem `json:"failure,omitempty"`
+}
+
 // tellReady lets the starter go on.
-func (from *inheritance) tellReady(status Status) error {
+func (from *inheritance) tellReady(status Status) error { return from.tell(readiness{Status: status}) }
+
+// tellFailure tells the starter why there will be no proxy.
+func (from *inheritance) tellFailure(err error) error {
+	return from.tell(readiness{Failure: problemOf(err)})
+}
+
+func (from *inheritance) tell(what readiness) error {
 	if from.ready == nil {
 		return nil
 	}
-	err := errors.Join(json.NewEncoder(from.ready).Encode(status), from.ready.Close())
+	err := errors.Join(json.NewEncoder(from.ready).Encode(what), from.ready.Close())
 	from.ready = nil
 	return err
 }
@@ -136,7 +153,7 @@ func (p *process) startSuccessor(ctx context.Context, executable string) (Status
 	}
 	defer theirEnd.Close()
 	p.lifeline = ourEnd
-	public, err := listenerFile(p.public, inheritPublic)
+	public, err := listenerFile(p.public.listener, inheritPublic)
 	if err != nil {
 		return Status{}, err
 	}
@@ -181,7 +198,7 @@ func listenerFile(listener net.Listener, name string) (*os.File, error) {
 // command is a proxy in a session of its own: signals to its starter's terminal or process group do not reach it, and no
 // context of the starter ends it.
 func command(executable, dataDir, publicAddr string) *exec.Cmd {
-	command := exec.CommandContext(context.Background(), executable, "proxy", "--data", dataDir, "--public-addr", publicAddr)
+	command := exec.CommandContext(context.Background(), executable, "proxy", "--data", dataDir, "--public-addr", cmp.Or(publicAddr, defaultAddr))
 	command.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	return command
 }
@@ -234,13 +251,15 @@ func childEnvironment() []string {
 func readStatus(ctx context.Context, ready *os.File) (Status, error) {
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
-	var status Status
-	err := json.NewDecoder(ready).Decode(&status)
+	var told readiness
+	err := json.NewDecoder(ready).Decode(&told)
 	switch {
 	case ctx.Err() != nil:
 		return Status{}, fmt.Errorf("wait for the process to serve: %w", ctx.Err())
 	case err != nil:
 		return Status{}, errors.New("the process ended before it served")
+	case told.Failure != nil:
+		return Status{}, told.Failure
 	}
-	return status, nil
+	return told.Status, nil
 }

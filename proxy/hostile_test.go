@@ -217,17 +217,26 @@ func TestConversationIsNotCut(t *testing.T) {
 // and a long answer is not cut once the body is there.
 func TestAnswerBeforeTheBody(t *testing.T) {
 	r := startRig(t)
-	r.p.handler.bodyIdle = 300 * time.Millisecond
-	_, address := serveBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		controller := http.NewResponseController(w)
-		_ = controller.EnableFullDuplex()
+	r.p.handler.bodyIdle = time.Second
+	ticks := func(w io.Writer, form string) {
 		for range 3 {
-			fmt.Fprint(w, "tick ")
-			_ = controller.Flush()
-			pause(r.Context(), 400*time.Millisecond)
+			fmt.Fprintf(w, form, "tick ")
+			if flusher, is := w.(http.Flusher); is {
+				flusher.Flush()
+			}
+			pause(t.Context(), 700*time.Millisecond)
 		}
+	}
+	_, patient := serveBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		ticks(w, "%s")
 	}))
-	r.apply("a", 1, 1, address, "a.test")
+	hasty := rawBackend(t, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+		ticks(conn, "5\r\n%s\r\n")
+	})
+	r.apply("a", 1, 1, patient, "a.test")
+	r.apply("b", 1, 1, hasty, "b.test")
 	conn, reader := r.open("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n")
 	_, _ = io.WriteString(conn, "hello")
 	response, err := http.ReadResponse(reader, nil)
@@ -237,7 +246,7 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 	if answer, err := io.ReadAll(response.Body); string(answer) != "tick tick tick " {
 		t.Errorf("answer %q, %v", answer, err)
 	}
-	_, reader = r.open("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n")
+	_, reader = r.open("POST / HTTP/1.1\r\nHost: b.test\r\nContent-Length: 5\r\n\r\n")
 	if _, err := io.Copy(io.Discard, reader); err != nil && !strings.Contains(err.Error(), "reset") {
 		t.Errorf("the connection stays open: %v", err)
 	}

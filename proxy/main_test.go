@@ -92,7 +92,7 @@ func startRigIn(t *testing.T, dir string) *rig {
 		from.close()
 		awaitGoroutines(t, before)
 	})
-	return &rig{t: t, dir: dir, p: p, client: NewClient(dir), public: p.public.Addr().String(), http: &http.Client{Transport: transport}}
+	return &rig{t: t, dir: dir, p: p, client: NewClient(dir), public: p.public.listener.Addr().String(), http: &http.Client{Transport: transport}}
 }
 
 // awaitGoroutines fails the test when it leaves more behind than there were.

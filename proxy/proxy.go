@@ -39,23 +39,36 @@ const socketNameLimit = 103
 
 // Status says who answers on the control socket.
 type Status struct {
-	PID        int    `json:"pid"`
-	PublicAddr string `json:"public_addr"` // host:port that is listened on
-	Version    string `json:"version"`
-	Routes     int    `json:"routes"`
+	PID        int       `json:"pid"`
+	PublicAddr string    `json:"public_addr"` // host:port that is listened on
+	Version    string    `json:"version"`
+	Generation int       `json:"generation"` // 0 for those that had none
+	Routes     int       `json:"routes"`
+	Settings   *Settings `json:"settings,omitempty"`
+	Internal   string    `json:"internal,omitempty"` // where apps reach each other
+
+	Started bool `json:"-"` // by this very call of Ensure
 }
 
 // process is the whole proxy.
 type process struct {
 	Options
-	router   *router
-	handler  *handler
-	public   net.Listener
-	control  net.Listener
-	servers  []*http.Server // public, control
-	lifeline *os.File       // open until we end, so that a successor sees our end
+	router      *router
+	handler     *handler
+	connections *connections
+	telling     sync.Mutex // guards public and the settings against status, which waits for no change
+	public      *front
+	internal    *front // for requests of apps to each other; nil where there is none
+	retired     []*front
+	control     net.Listener
+	controls    *http.Server
+	lifeline    *os.File // open until we end, so that a successor sees our end
 
-	handedOver chan struct{} // closed when a successor has both sockets
+	lifetime   context.Context
+	end        context.CancelFunc
+	stopping   chan struct{} // closed when we are asked to end
+	stop       func()
+	handedOver chan struct{} // closed when a successor has our sockets
 	failed     chan error
 	serving    sync.WaitGroup
 }
@@ -74,18 +87,20 @@ func Serve(ctx context.Context, opts Options) error {
 	defer from.close()
 	p, err := open(ctx, opts, from)
 	if err != nil {
-		return err
+		return errors.Join(err, from.tellFailure(err))
 	}
 	p.start()
 	if err := from.tellReady(p.status()); err != nil {
 		p.Logger.Warn("tell the starter that the proxy is ready", "error", err)
 	}
-	p.Logger.Info("proxy serves", "public", p.public.Addr().String(), "routes", p.status().Routes)
+	p.Logger.Info("proxy serves", "public", p.status().PublicAddr, "routes", p.status().Routes, "generation", Generation)
 	debug.FreeOSMemory() // what starting took is not needed again
 	select {
 	case <-ctx.Done():
 		err = nil
 	case <-p.handedOver:
+	case <-p.stopping:
+		p.Logger.Info("proxy stops because it was asked to")
 	case err = <-p.failed:
 	}
 	return errors.Join(err, p.leave(ctx))
@@ -93,17 +108,24 @@ func Serve(ctx context.Context, opts Options) error {
 
 // open gets ready to serve without answering anybody yet.
 func open(ctx context.Context, opts Options, from *inheritance) (*process, error) {
-	p := &process{Options: opts, handedOver: make(chan struct{}), failed: make(chan error, 2)}
+	p := &process{Options: opts, handedOver: make(chan struct{}), failed: make(chan error, 4), stopping: make(chan struct{})}
+	p.stop = sync.OnceFunc(func() { close(p.stopping) })
+	p.lifetime, p.end = context.WithCancel(context.WithoutCancel(ctx))
+	p.connections = newConnections(opts.Logger)
 	p.router = newRouter(opts.DataDir, opts.Logger)
 	p.router.predecessor = from.predecessorGone
 	p.handler = newHandler(p.router)
 	if err := os.MkdirAll(opts.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
+	settings, err := p.router.snapshots.peek()
+	if err == nil && settings.Settings != nil {
+		p.PublicAddr = settings.Settings.PublicAddr
+	}
 	if err := p.listen(ctx, from); err != nil {
 		return nil, err
 	}
-	if err := p.router.load(); err != nil {
+	if err := errors.Join(p.router.load(), p.keepSettings()); err != nil {
 		p.closeListeners()
 		return nil, err
 	}
@@ -112,15 +134,16 @@ func open(ctx context.Context, opts Options, from *inheritance) (*process, error
 
 // listen takes the sockets that were handed on, or makes them. The public address comes first: only one process can have it.
 func (p *process) listen(ctx context.Context, from *inheritance) (err error) {
-	p.public, p.control = from.public, from.control
-	if p.public == nil {
-		if p.public, err = new(net.ListenConfig).Listen(ctx, "tcp", p.PublicAddr); err != nil {
-			return fmt.Errorf("take public address: %w", err)
+	public := from.public
+	if public == nil {
+		if public, err = listenPublic(ctx, p.PublicAddr); err != nil {
+			return err
 		}
 	}
-	if p.control == nil {
+	p.public = p.newFront(public, p.handler)
+	if p.control = from.control; p.control == nil {
 		if p.control, err = listenControl(ctx, p.DataDir); err != nil {
-			return errors.Join(err, p.public.Close())
+			return errors.Join(err, public.Close())
 		}
 	}
 	p.control.(*net.UnixListener).SetUnlinkOnClose(false) // the file belongs to whoever has the socket last
@@ -151,23 +174,19 @@ func listenControl(ctx context.Context, dir string) (net.Listener, error) {
 	return listener, nil
 }
 
-// start answers on both sockets.
+// start answers on all sockets.
 func (p *process) start() {
-	errorLog := slog.NewLogLogger(p.Logger.Handler(), slog.LevelWarn)
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	p.servers = []*http.Server{
-		{Handler: p.handler, Protocols: protocols, ReadHeaderTimeout: headerTimeout, IdleTimeout: clientIdleTimeout, ErrorLog: errorLog},
-		{Handler: p.controlAPI(), ReadHeaderTimeout: headerTimeout, ErrorLog: errorLog},
+	for _, f := range p.fronts() {
+		p.serve(f)
 	}
-	for i, listener := range []net.Listener{p.public, p.control} {
-		p.serving.Go(func() {
-			if err := p.servers[i].Serve(listener); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
-				p.failed <- fmt.Errorf("accept connections on %s: %w", listener.Addr(), err)
-			}
-		})
+	p.controls = &http.Server{
+		Handler: p.controlAPI(), ReadHeaderTimeout: headerTimeout, ErrorLog: slog.NewLogLogger(p.Logger.Handler(), slog.LevelWarn),
 	}
+	p.serving.Go(func() {
+		if err := p.controls.Serve(p.control); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+			p.failed <- fmt.Errorf("accept control connections: %w", err)
+		}
+	})
 }
 
 // leave ends the process: no new connections, what is under way gets its time, and what is left is cut.
@@ -178,7 +197,9 @@ func (p *process) leave(ctx context.Context) error {
 	defer cancel()
 	select {
 	case <-p.handedOver:
-		p.handler.leaving.Store(true)
+		for _, f := range p.fronts() {
+			f.leaving.Store(true)
+		}
 		pause(ctx, leaveGrace)
 	default:
 		if err := os.Remove(socketFile(p.DataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -195,15 +216,23 @@ func (p *process) leave(ctx context.Context) error {
 
 // finish waits for the requests under way and cuts those that are left when ctx ends.
 func (p *process) finish(ctx context.Context) {
+	p.end()
+	fronts := append(p.fronts(), p.retired...)
 	var leaving sync.WaitGroup
-	leaving.Go(func() { _ = p.servers[0].Shutdown(ctx) }) // what it did not see the end of, Close ends
+	for _, f := range fronts {
+		leaving.Go(func() { _ = f.server.Shutdown(ctx) }) // what it did not see the end of, Close ends
+	}
 	if cut := p.router.drainAll(ctx); cut > 0 {
 		p.Logger.Warn("requests cut at the end of the process", "requests", cut)
 	}
 	leaving.Wait()
-	for _, server := range p.servers {
-		_ = server.Close() // its listener is closed already, and says so
+	for _, f := range fronts {
+		_ = f.server.Close() // its listener is closed already, and says so
 	}
+	answered, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveGrace)
+	defer cancel()
+	_ = p.controls.Shutdown(answered) // who asked us to end is to hear of it
+	_ = p.controls.Close()
 	p.serving.Wait()
 	for _, t := range p.router.allTargets() {
 		t.backend.closeIdle()
@@ -211,7 +240,7 @@ func (p *process) finish(ctx context.Context) {
 }
 
 func (p *process) closeListeners() {
-	for _, listener := range []net.Listener{p.public, p.control} {
+	for _, listener := range append(p.listeners(), p.control) {
 		if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			p.Logger.Warn("close listener", "error", err)
 		}
@@ -231,11 +260,15 @@ func (p *process) closeLifeline() error {
 }
 
 func (p *process) status() Status {
+	p.telling.Lock()
+	defer p.telling.Unlock()
 	return Status{
 		PID:        syscall.Getpid(),
-		PublicAddr: p.public.Addr().String(),
+		PublicAddr: p.public.listener.Addr().String(),
 		Version:    version(),
+		Generation: Generation,
 		Routes:     len(p.router.table.Load().apps),
+		Settings:   p.router.settings,
 	}
 }
 

@@ -26,6 +26,7 @@ type router struct {
 
 	changing sync.Mutex           // one change at a time; requests never take it
 	moved    bool                 // another process has the table now, or will
+	settings *Settings            // nil until they are known
 	draining map[string][]*target // by app: replaced, with requests still under way
 }
 
@@ -39,12 +40,13 @@ func newRouter(dir string, logger *slog.Logger) *router {
 
 // load takes the routes of the last snapshot. One whose target cannot be served is left out, loudly.
 func (r *router) load() error {
-	routes, err := r.snapshots.load(r.logger)
+	last, err := r.snapshots.load(r.logger)
 	if err != nil {
 		return err
 	}
+	r.settings = last.Settings
 	apps := map[string]*entry{}
-	for _, route := range routes {
+	for _, route := range last.Routes {
 		backend, err := newBackend(route, r.shelf, r.logger)
 		if err != nil {
 			r.logger.Error("route of the snapshot cannot be served", "app", route.App, "deployment", route.Target.Deployment, "error", err)
@@ -82,11 +84,16 @@ func (r *router) apply(route store.Route) error {
 		return err
 	}
 	changed := old.with(route.App, &entry{route: route, target: next})
-	if err := r.snapshots.save(changed.routes()); err != nil {
+	if err := r.save(changed); err != nil {
 		return err
 	}
 	r.put(changed, route.App, next)
 	return nil
+}
+
+// save writes the table to disk, with the settings.
+func (r *router) save(changed *table) error {
+	return r.snapshots.save(snapshot{Settings: r.settings, Routes: changed.routes()})
 }
 
 // put makes the table the one in force. The order matters: a target is open before the table names it, and closed only
@@ -146,7 +153,7 @@ func (r *router) remove(app string) error {
 		return nil
 	}
 	changed := old.with(app, nil)
-	if err := r.snapshots.save(changed.routes()); err != nil {
+	if err := r.save(changed); err != nil {
 		return err
 	}
 	r.put(changed, app, nil)

@@ -13,7 +13,7 @@ import (
 )
 
 // snapshotVersion is raised when an older proxy could misread a newer file.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // snapshots keeps the routes on disk, so that the proxy can start without the server. There is always the last one and
 // the one before it.
@@ -21,8 +21,9 @@ type snapshots struct{ dir string }
 
 // snapshot is the form of proxy.json.
 type snapshot struct {
-	Version int           `json:"version"`
-	Routes  []store.Route `json:"routes"`
+	Version  int           `json:"version"`
+	Settings *Settings     `json:"settings,omitempty"` // from version 2 on
+	Routes   []store.Route `json:"routes"`
 }
 
 func (s snapshots) file() string     { return filepath.Join(s.dir, "proxy.json") }
@@ -30,8 +31,9 @@ func (s snapshots) previous() string { return filepath.Join(s.dir, "proxy.json.p
 func (s snapshots) damaged() string  { return filepath.Join(s.dir, "proxy.json.bad") }
 
 // save returns when the routes have reached the disk. After a crash at any point there is a whole file to load.
-func (s snapshots) save(routes []store.Route) error {
-	data, err := json.MarshalIndent(snapshot{Version: snapshotVersion, Routes: routes}, "", "\t")
+func (s snapshots) save(kept snapshot) error {
+	kept.Version = snapshotVersion
+	data, err := json.MarshalIndent(kept, "", "\t")
 	if err != nil {
 		return fmt.Errorf("encode snapshot: %w", err)
 	}
@@ -69,42 +71,51 @@ func (s snapshots) keepPrevious() error {
 
 // load reads the last snapshot. A bad one is put aside, and the one before it is taken, loudly. Without either there are
 // no routes: the server puts them back when it starts.
-func (s snapshots) load(logger *slog.Logger) ([]store.Route, error) {
-	routes, err := readSnapshot(s.file())
+func (s snapshots) load(logger *slog.Logger) (snapshot, error) {
+	last, err := readSnapshot(s.file())
 	if err == nil {
-		return routes, nil
+		return last, nil
 	}
 	missing := errors.Is(err, fs.ErrNotExist)
-	routes, previousErr := readSnapshot(s.previous())
+	last, previousErr := readSnapshot(s.previous())
 	if missing && errors.Is(previousErr, fs.ErrNotExist) {
-		return nil, nil // the first start
+		return snapshot{}, nil // the first start
 	}
 	if !missing {
 		if err := os.Rename(s.file(), s.damaged()); err != nil {
-			return nil, fmt.Errorf("put damaged snapshot aside: %w", err)
+			return snapshot{}, fmt.Errorf("put damaged snapshot aside: %w", err)
 		}
 	}
 	if previousErr != nil {
 		logger.Error("no snapshot can be read; starting without routes", "error", errors.Join(err, previousErr))
-		return nil, nil
+		return snapshot{}, nil
 	}
-	logger.Error("the snapshot cannot be read; the one before it is used", "error", err, "routes", len(routes))
-	return routes, s.save(routes)
+	logger.Error("the snapshot cannot be read; the one before it is used", "error", err, "routes", len(last.Routes))
+	return last, s.save(last)
 }
 
-func readSnapshot(file string) ([]store.Route, error) {
+// peek reads what load would, and changes nothing.
+func (s snapshots) peek() (snapshot, error) {
+	last, err := readSnapshot(s.file())
+	if err != nil {
+		return readSnapshot(s.previous())
+	}
+	return last, nil
+}
+
+func readSnapshot(file string) (snapshot, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("read snapshot: %w", err)
+		return snapshot{}, fmt.Errorf("read snapshot: %w", err)
 	}
 	var read snapshot
 	if err := json.Unmarshal(data, &read); err != nil {
-		return nil, fmt.Errorf("decode %s: %w", filepath.Base(file), err)
+		return snapshot{}, fmt.Errorf("decode %s: %w", filepath.Base(file), err)
 	}
-	if read.Version != snapshotVersion {
-		return nil, fmt.Errorf("%s has version %d, not %d", filepath.Base(file), read.Version, snapshotVersion)
+	if read.Version < 1 || read.Version > snapshotVersion {
+		return snapshot{}, fmt.Errorf("%s has version %d, not %d", filepath.Base(file), read.Version, snapshotVersion)
 	}
-	return read.Routes, nil
+	return read, nil
 }
 
 func writeDurably(name string, data []byte) (err error) {

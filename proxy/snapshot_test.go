@@ -43,7 +43,7 @@ func TestSnapshotLoad(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			kept := snapshots{dir: t.TempDir()}
 			for _, app := range []string{"first", "second"} {
-				if err := kept.save(routesNamed(app)); err != nil {
+				if err := kept.save(snapshot{Routes: routesNamed(app)}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -52,10 +52,11 @@ func TestSnapshotLoad(t *testing.T) {
 			}
 			var log bytes.Buffer
 			for range 2 { // the second time what was repaired is read
-				routes, err := kept.load(slog.New(slog.NewTextHandler(&log, nil)))
+				last, err := kept.load(slog.New(slog.NewTextHandler(&log, nil)))
 				if err != nil {
 					t.Fatal(err)
 				}
+				routes := last.Routes
 				got := ""
 				if len(routes) == 1 {
 					got = routes[0].App
@@ -67,13 +68,14 @@ func TestSnapshotLoad(t *testing.T) {
 			if loud := strings.Contains(log.String(), "level=ERROR"); loud != test.loud {
 				t.Errorf("log: %s", log.String())
 			}
-			if err := kept.save(routesNamed("third")); err != nil {
+			if err := kept.save(snapshot{Routes: routesNamed("third")}); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Truncate(kept.file(), 1); err != nil {
 				t.Fatal(err)
 			}
-			if routes, err := kept.load(slog.New(slog.DiscardHandler)); err != nil || len(routes) > 1 || len(routes) == 1 && routes[0].App == "third" {
+			last, err := kept.load(slog.New(slog.DiscardHandler))
+			if routes := last.Routes; err != nil || len(routes) > 1 || len(routes) == 1 && routes[0].App == "third" {
 				t.Errorf("after another save: %v, %v", routes, err)
 			} else if test.want != "" && (len(routes) != 1 || routes[0].App != test.want) {
 				t.Errorf("after another save: %v, want %s", routes, test.want)

@@ -58,7 +58,7 @@ func (s *services) examine(ctx context.Context) web.Report {
 	status, err := s.proxy.Status(ctx)
 	report := web.Report{ProxyPID: status.PID}
 	proxied := finding(fmt.Sprintf("proxy serves %s with %d routes, process %d", status.PublicAddr, status.Routes, status.PID), err)
-	if err != nil {
+	if err != nil && !proxy.Hangs(err) && !proxy.Stopped(s.dir) {
 		proxied.Hint = "tail " + filepath.Join(s.dir, "logs", "proxy.log")
 	}
 	report.Findings = append(s.examineEngine(ctx), proxied,

@@ -14,48 +14,136 @@ import (
 	"github.com/shipgate/shipgate/proxy"
 )
 
-// ensureProxy adopts the proxy that runs, or starts one.
+// ensureProxy adopts the proxy that runs, or starts one, unless it is stopped on purpose.
 func (s *services) ensureProxy(ctx context.Context, public string) error {
-	executable, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find own executable: %w", err)
+	if proxy.Stopped(s.dir) {
+		s.logger.Warn("the proxy is stopped on purpose, so no app is served; to start it: shipgate proxy start")
+		s.proxy, s.public = proxy.NewClient(s.dir), public
+		return nil
 	}
-	connection, status, err := proxy.Ensure(ctx, proxy.EnsureOptions{DataDir: s.dir, PublicAddr: public, Executable: executable, Logger: s.logger})
+	options, err := s.proxyOptions(public)
 	if err != nil {
 		return err
 	}
-	s.proxy, s.public = connection, status.PublicAddr
+	connection, status, err := proxy.Ensure(ctx, options)
+	if err != nil {
+		return err
+	}
+	if s.proxy == nil { // those who use it keep the first one
+		s.proxy, s.ownProxy = connection, status.Started
+	}
+	s.public = status.PublicAddr
 	return nil
 }
 
-// superviseProxy starts the proxy again when its process ends, which its control socket tells: a connection to it ends.
-// The channel it gives is closed when it has stopped looking.
+func (s *services) proxyOptions(public string) (proxy.EnsureOptions, error) {
+	executable, err := os.Executable()
+	if err != nil {
+		return proxy.EnsureOptions{}, fmt.Errorf("find own executable: %w", err)
+	}
+	return proxy.EnsureOptions{DataDir: s.dir, PublicAddr: public, TrustedProxies: s.trusted, Executable: executable, Logger: s.logger}, nil
+}
+
+// stopOwnProxy ends the proxy that a start of the server which failed has started. One that ran before stays.
+func (s *services) stopOwnProxy(ctx context.Context) {
+	if !s.ownProxy {
+		return
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopPatience)
+	defer cancel()
+	if err := s.proxy.Stop(bounded); err != nil {
+		s.logger.Warn("stop the proxy that this start began", "error", err)
+	}
+}
+
+// superviseProxy starts the proxy again when its process ends, and says when it hangs, or works again. The channel it gives
+// is closed when it has stopped looking.
 func (s *services) superviseProxy(ctx context.Context) <-chan struct{} {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		last := proxyWorks
 		for ctx.Err() == nil {
-			awaitEnd(ctx, filepath.Join(s.dir, "proxy.sock"))
+			awaitEnd(ctx, filepath.Join(s.dir, "proxy.sock"), proxyLook)
 			if ctx.Err() != nil {
 				return
 			}
-			if _, err := s.proxy.Status(ctx); err == nil {
-				continue // only the connection ended, or another process took over
+			now, err := s.lookAtProxy(ctx)
+			if ctx.Err() != nil {
+				return
 			}
-			if err := s.ensureProxy(ctx, s.public); err != nil && ctx.Err() == nil {
-				s.logger.Error("start proxy again", "error", err)
-				select {
-				case <-ctx.Done():
-				case <-time.After(time.Second): // the address may be taken for a moment
-				}
+			if now != last {
+				s.sayProxy(now, err)
+			}
+			last = now
+			if now != proxyWorks {
+				waitFor(ctx, proxyPause)
 			}
 		}
 	}()
 	return done
 }
 
-// awaitEnd returns when the other side of the socket goes away, or ctx ends.
-func awaitEnd(ctx context.Context, socket string) {
+// The states of the proxy that an operator is told of.
+type proxyState int
+
+const (
+	proxyWorks proxyState = iota
+	proxyHangs
+	proxyStopped
+	proxyFails
+)
+
+// lookAtProxy starts one where none runs, and replaces one of a lower generation that could not be replaced before.
+func (s *services) lookAtProxy(ctx context.Context) (proxyState, error) {
+	status, err := s.proxy.Status(ctx)
+	switch {
+	case err == nil && status.Generation < proxy.Generation:
+		var options proxy.EnsureOptions
+		if options, err = s.proxyOptions(s.public); err == nil {
+			_, err = s.proxy.Renew(ctx, options, status)
+		}
+		if err != nil {
+			return proxyFails, err
+		}
+		return proxyWorks, nil
+	case err == nil:
+		return proxyWorks, nil
+	case proxy.Hangs(err):
+		return proxyHangs, err
+	case proxy.Stopped(s.dir):
+		return proxyStopped, err
+	}
+	if err := s.ensureProxy(ctx, s.public); err != nil {
+		return proxyFails, err
+	}
+	return proxyWorks, nil
+}
+
+func (s *services) sayProxy(now proxyState, err error) {
+	switch now {
+	case proxyWorks:
+		s.logger.Info("proxy works again")
+	case proxyHangs:
+		s.logger.Error("proxy hangs", "error", err)
+	case proxyStopped:
+		s.logger.Warn("the proxy is stopped on purpose, so no app is served; to start it: shipgate proxy start")
+	case proxyFails:
+		s.logger.Error("start proxy again", "error", err)
+	}
+}
+
+func waitFor(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// awaitEnd returns when the other side of the socket goes away, ctx ends, or the time is over.
+func awaitEnd(ctx context.Context, socket string, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	connection, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return

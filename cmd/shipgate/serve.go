@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -54,6 +55,7 @@ type serveFlags struct {
 	anew                           store.Anew
 	builds                         int
 	pruneCache                     bool
+	trusted                        prefixes
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -76,23 +78,6 @@ func (c *cli) serveCommand() *cobra.Command {
 	addAnewFlags(command.Flags(), &flags.anew)
 	command.Flags().IntVar(&flags.builds, "builds", defaultBuilds(), "how many builds use BuildKit at once; images that are only pulled and plain static sites wait for none")
 	command.Flags().BoolVar(&flags.pruneCache, "prune-build-cache", false, "also remove old build cache that others may have made on this engine")
-	return command
-}
-
-func (c *cli) proxyCommand() *cobra.Command {
-	var public string
-	command := &cobra.Command{
-		Use: "proxy", Short: "The data plane; serve starts it when none runs", Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error {
-			debug.SetGCPercent(50)
-			dir, err := c.absoluteDataDir("proxy")
-			if err != nil {
-				return err
-			}
-			return proxy.Serve(command.Context(), proxy.Options{DataDir: dir, PublicAddr: public, Logger: logger(c.stderr, "text", nil)})
-		},
-	}
-	command.Flags().StringVar(&public, "public-addr", ":8080", "address that the apps are served on")
 	return command
 }
 
@@ -145,6 +130,8 @@ type services struct {
 	policy      store.Policy // what the operator allows beyond the defaults
 	policyRules store.PolicyRules
 	public      string // where the proxy really listens
+	trusted     []netip.Prefix
+	ownProxy    bool   // this start of the server has started the proxy
 	base        string // where this server is reached from outside
 	logger      *slog.Logger
 }
@@ -159,14 +146,21 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	s := &services{trusted: flags.trusted, dir: dir}
 	s.logger = logger(c.stderr, flags.logFormat, s.masked)
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.wire(ctx, flags); err != nil {
-		return err
-	}
+	// First of all, so that a start that cannot succeed changes nothing about the proxy. Nothing is answered yet.
 	listener, err := net.Listen("tcp", flags.listen)
 	if err != nil {
 		return store.Problemf(store.CodeErrored, "listen on %s: %w", flags.listen, err).WithHint("shipgate serve --listen ADDRESS")
 	}
 	defer listener.Close()
+	ready := false
+	defer func() {
+		if !ready {
+			s.stopOwnProxy(ctx)
+		}
+	}()
+	if err := s.wire(ctx, flags); err != nil {
+		return err
+	}
 	address := s.addresses(listener.Addr(), flags.url)
 	s.base = address.API
 	if err := s.reserveHosts(ctx, address, flags.listen); err != nil {
@@ -188,6 +182,7 @@ func (c *cli) serve(ctx context.Context, flags serveFlags) (err error) {
 	defer func() { <-collecting }()
 	s.warnOfPlainHTTP(listener.Addr())
 	fmt.Fprintf(c.stderr, "ready api=%s public=%s\n", address.API, address.Public)
+	ready = true
 	notifySystemd(c.getenv, "READY=1")
 	debug.FreeOSMemory() // what starting took is not needed again
 	defer notifySystemd(c.getenv, "STOPPING=1")

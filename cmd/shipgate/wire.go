@@ -35,6 +35,7 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 	if s.docker, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
 		return fmt.Errorf("set up Docker client: %w", err)
 	}
+	s.trusted = flags.trusted
 	if err := s.ensureProxy(ctx, flags.public); err != nil {
 		return err
 	}

@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// maxConnections is how many connections one client address may have open. A /64 of IPv6 counts as one.
+const maxConnections = 1024
+
+// connections counts those of each client address. Loopback and trusted proxies speak for many clients, and have no limit.
+type connections struct {
+	logger *slog.Logger
+	limit  int
+	free   func(netip.Addr) bool // has no limit
+	trust  atomic.Pointer[trust]
+
+	mu   sync.Mutex
+	open map[netip.Addr]int
+	said time.Time // when a refusal was logged last
+}
+
+func newConnections(logger *slog.Logger) *connections {
+	c := &connections{logger: logger, limit: maxConnections, free: netip.Addr.IsLoopback, open: map[netip.Addr]int{}}
+	c.trust.Store(&trust{})
+	return c
+}
+
+func (c *connections) exempt(trusted trust) { c.trust.Store(&trusted) }
+
+// enter counts a connection, or refuses it.
+func (c *connections) enter(client netip.Addr) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open[client] >= c.limit {
+		if now := time.Now(); now.Sub(c.said) > time.Minute {
+			c.said = now
+			c.logger.Warn("connections are refused: their address has too many", "address", client, "limit", c.limit)
+		}
+		return false
+	}
+	c.open[client]++
+	return true
+}
+
+func (c *connections) leave(client netip.Addr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.open[client]--; c.open[client] <= 0 {
+		delete(c.open, client)
+	}
+}
+
+// countedListener closes connections of addresses that have too many.
+type countedListener struct {
+	net.Listener
+	connections *connections
+}
+
+func (l *countedListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		tcp, is := conn.(*net.TCPConn)
+		if !is {
+			return conn, nil
+		}
+		client := clientOf(conn)
+		if l.connections.free(client) || l.connections.trust.Load().contains(client) {
+			return conn, nil
+		}
+		if l.connections.enter(client) {
+			return &countedConn{TCPConn: tcp, leave: sync.OnceFunc(func() { l.connections.leave(client) })}, nil
+		}
+		_ = conn.Close()
+	}
+}
+
+// clientOf returns who counts as one client.
+func clientOf(conn net.Conn) netip.Addr {
+	both, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
+	address := both.Addr().Unmap().WithZone("")
+	if address.Is6() {
+		if prefix, err := address.Prefix(64); err == nil {
+			return prefix.Addr()
+		}
+	}
+	return address
+}
+
+// countedConn has all that the kernel can do for a TCP connection, such as sendfile.
+type countedConn struct {
+	*net.TCPConn
+	leave func()
+}
+
+func (c *countedConn) Close() error {
+	c.leave()
+	return c.TCPConn.Close()
+}
