@@ -102,8 +102,8 @@ func start(ctx context.Context, opts EnsureOptions) (Status, error) {
 		return Status{}, err
 	}
 	defer log.Close()
-	if err := storeSettings(opts); err != nil {
-		return Status{}, err
+	if err := storeSettings(opts); err != nil { // a full or read-only disk keeps nobody from being served
+		opts.Logger.Error("store the proxy's settings", "error", err)
 	}
 	command := command(opts.Executable, opts.DataDir, opts.PublicAddr)
 	command.Stdout, command.Stderr = log, log

@@ -25,6 +25,7 @@ func (s *services) openData(ctx context.Context, flags serveFlags) (err error) {
 		if failed := s.ensureProxy(ctx, flags.public); failed != nil {
 			s.logger.Error("start proxy without the server", "error", failed)
 		} else {
+			s.ownProxy = false // it is to stay
 			s.logger.Warn("the server cannot start; the proxy serves what was deployed", "public", s.public)
 		}
 	}

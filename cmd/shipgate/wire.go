@@ -19,7 +19,7 @@ import (
 
 // wire makes the parts and joins them. None needs a Docker engine to be there yet.
 func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
-	s.policyRules = flags.policy
+	s.policyRules, s.trusted = flags.policy, flags.trusted
 	if s.policy, err = store.NewPolicy(flags.policy); err != nil {
 		return err
 	}
@@ -35,7 +35,6 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 	if s.docker, err = docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation()); err != nil {
 		return fmt.Errorf("set up Docker client: %w", err)
 	}
-	s.trusted = flags.trusted
 	if err := s.ensureProxy(ctx, flags.public); err != nil {
 		return err
 	}
