@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/shipgate/shipgate/proxy"
 	"github.com/shipgate/shipgate/store"
@@ -145,30 +143,6 @@ func (c *cli) proxyOptions(dir string) (proxy.EnsureOptions, error) {
 		return proxy.EnsureOptions{}, fmt.Errorf("find own executable: %w", err)
 	}
 	return proxy.EnsureOptions{DataDir: dir, Executable: executable, Logger: logger(io.Discard, "text", nil)}, nil
-}
-
-// prefixes are networks, where an address alone is one of a single machine.
-type prefixes []netip.Prefix
-
-var _ pflag.Value = (*prefixes)(nil)
-
-func (p *prefixes) String() string { return strings.Trim(fmt.Sprint([]netip.Prefix(*p)), "[]") }
-func (p *prefixes) Type() string   { return "CIDR" }
-
-// Set takes one network or several with commas between them.
-func (p *prefixes) Set(text string) error {
-	for one := range strings.SplitSeq(text, ",") {
-		one = strings.TrimSpace(one)
-		prefix, err := netip.ParsePrefix(one)
-		if address, addressErr := netip.ParseAddr(one); addressErr == nil {
-			prefix, err = netip.PrefixFrom(address, address.BitLen()), nil
-		}
-		if err != nil {
-			return fmt.Errorf("%q is not a network such as 10.0.0.0/8", one)
-		}
-		*p = append(*p, prefix.Masked())
-	}
-	return nil
 }
 
 const (

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -55,7 +54,6 @@ type serveFlags struct {
 	anew                           store.Anew
 	builds                         int
 	pruneCache                     bool
-	trusted                        prefixes
 }
 
 func (c *cli) serveCommand() *cobra.Command {
@@ -130,7 +128,6 @@ type services struct {
 	policy      store.Policy // what the operator allows beyond the defaults
 	policyRules store.PolicyRules
 	public      string // where the proxy really listens
-	trusted     []netip.Prefix
 	ownProxy    bool   // this start of the server has started the proxy
 	base        string // where this server is reached from outside
 	logger      *slog.Logger

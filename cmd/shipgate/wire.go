@@ -19,7 +19,7 @@ import (
 
 // wire makes the parts and joins them. None needs a Docker engine to be there yet.
 func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
-	s.policyRules, s.trusted = flags.policy, flags.trusted
+	s.policyRules = flags.policy
 	if s.policy, err = store.NewPolicy(flags.policy); err != nil {
 		return err
 	}
