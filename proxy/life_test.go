@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -164,6 +165,10 @@ func TestHungProxyIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = syscall.Kill(status.PID, syscall.SIGCONT) }()
+	eventually(t, "the process is stopped", func() bool {
+		stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", status.PID))
+		return strings.Contains(string(stat), ") T ")
+	})
 	_, _, startErr := Ensure(t.Context(), quietOptions(dir, "127.0.0.1:0"))
 	_, statusErr := client.Status(t.Context())
 	_, drainErr := client.Drain(t.Context(), "a", 1, time.Hour) // a request that may last
