@@ -121,7 +121,11 @@ func checkKey(ctx context.Context, db *sql.DB, dir string, key []byte) error {
 	}
 	var purpose string
 	var box []byte
-	err = db.QueryRowContext(ctx, sealedValues+` LIMIT 1`).Scan(&purpose, &box)
+	for _, values := range []string{sealedAlways, sealedLogins} {
+		if err = db.QueryRowContext(ctx, values+` LIMIT 1`).Scan(&purpose, &box); !errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+	}
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -136,14 +140,16 @@ func checkKey(ctx context.Context, db *sql.DB, dir string, key []byte) error {
 	return foreign
 }
 
-// sealedValues lists all that is sealed with its purpose.
-const sealedValues = `SELECT 'env:' || apps.name || ':' || env.name, sealed FROM env JOIN apps ON apps.id = env.app
-	UNION ALL SELECT 'secret:' || name, sealed FROM secrets
-	UNION ALL SELECT 'registry:' || host, sealed FROM registries
-	UNION ALL SELECT 'release-env', sealed_env FROM releases`
+// All that is sealed with its purpose. The first query works with a database that an earlier version wrote, too.
+const (
+	sealedAlways = `SELECT 'env:' || apps.name || ':' || env.name, sealed FROM env JOIN apps ON apps.id = env.app
+		UNION ALL SELECT 'secret:' || name, sealed FROM secrets
+		UNION ALL SELECT 'release-env', sealed_env FROM releases`
+	sealedLogins = `SELECT 'registry:' || ifnull(apps.name || '/', '') || host, sealed FROM registries LEFT JOIN apps ON apps.id = registries.app`
+)
 
 func countSealed(ctx context.Context, db *sql.DB) (n int, err error) {
-	if err = db.QueryRowContext(ctx, `SELECT count(*) FROM (`+sealedValues+`)`).Scan(&n); err != nil {
+	if err = db.QueryRowContext(ctx, `SELECT count(*) FROM (`+sealedAlways+` UNION ALL `+sealedLogins+`)`).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count sealed values: %w", err)
 	}
 	return n, nil

@@ -20,6 +20,8 @@ func TestAuditLogNamesObjectsAndResults(t *testing.T) {
 	l.ask("POST", "/api/v1/tokens", `{"name":"ci","app":"hello","rights":["deploy"]}`).must(t, 201)
 	l.ask("DELETE", "/api/v1/tokens/2", "").must(t, 204)
 	l.ask("PUT", "/api/v1/registries/ghcr.io", `{"username":"me","password":"the-secret-value"}`).must(t, 204)
+	l.ask("PUT", "/api/v1/registries/quay.io?app=hello", `{"username":"me","password":"the-secret-value"}`).must(t, 204)
+	l.ask("DELETE", "/api/v1/registries/quay.io?app=hello", "").must(t, 204)
 	l.ask("POST", "/api/v1/apps/hello/trust", `{"repository":"acme/web","ref":"refs/heads/main"}`).must(t, 201)
 	l.ask("POST", "/api/v1/apps/hello/deployments", `{"ref":"main"}`).must(t, 202)
 	for _, path := range []string{"/metrics", "/api/v1/apps", "/api/v1/apps/hello/env", "/api/v1/doctor"} {
@@ -34,7 +36,8 @@ func TestAuditLogNamesObjectsAndResults(t *testing.T) {
 	}
 	want := []string{
 		"created app hello", "changed app hello: hosts, port", "changed env of hello: set DATABASE_URL; removed OLD", "revealed env of hello",
-		"created token: ci (2) with read,deploy for hello", "revoked token: ci (2)", "stored registry login: ghcr.io",
+		"created token: ci (2) with read,deploy for hello", "revoked token: ci (2)", "stored registry login: ghcr.io for all apps",
+		"stored registry login of hello: quay.io", "removed registry login of hello: quay.io",
 		"added trust of hello: rule 1, acme/web at refs/heads/main", "deployed hello (deployment 1)",
 	}
 	for i := range want {

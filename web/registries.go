@@ -27,19 +27,31 @@ func (s *server) setRegistry(c echo.Context) error {
 	if err := decode(c, &request); err != nil {
 		return err
 	}
-	noteDetail(c, "%s", c.Param("host"))
-	if err := s.Store.SetRegistry(c.Request().Context(), c.Param("host"), request.Username, request.Password); err != nil {
+	app, host := noteLogin(c)
+	if err := s.Store.SetRegistry(c.Request().Context(), app, host, request.Username, request.Password); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
 }
 
 func (s *server) removeRegistry(c echo.Context) error {
-	noteDetail(c, "%s", c.Param("host"))
-	if err := s.Store.RemoveRegistry(c.Request().Context(), c.Param("host")); err != nil {
+	app, host := noteLogin(c)
+	if err := s.Store.RemoveRegistry(c.Request().Context(), app, host); err != nil {
 		return err
 	}
 	return c.NoContent(http.StatusNoContent)
+}
+
+// noteLogin tells the audit log which login a request is about: of one app, or for all.
+func noteLogin(c echo.Context) (app, host string) {
+	app, host = c.QueryParam("app"), c.Param("host")
+	if app != "" {
+		c.Set(appKey, app)
+		noteDetail(c, "%s", host)
+	} else {
+		noteDetail(c, "%s for all apps", host)
+	}
+	return app, host
 }
 
 type collectRequest struct {

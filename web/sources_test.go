@@ -34,18 +34,26 @@ func TestDeployImage(t *testing.T) {
 
 func TestRegistriesKeepTheirPasswords(t *testing.T) {
 	l := newLab(t)
+	l.ask("POST", "/api/v1/apps", `{"name":"shop","source":"static"}`).must(t, 201)
 	l.ask("PUT", "/api/v1/registries/ghcr.io", `{"username":"robot","password":"open-sesame-42"}`).must(t, 204)
 	l.ask("PUT", "/api/v1/registries/127.0.0.1:5000", `{"username":"robot","password":"another-42-word"}`).must(t, 204)
 	listed := l.ask("GET", "/api/v1/registries", "").must(t, 200)
-	if strings.Contains(listed.body, "sesame") || !strings.Contains(listed.body, `"host":"ghcr.io","username":"robot"`) {
+	if strings.Contains(listed.body, "sesame") || !strings.Contains(listed.body, `"host":"ghcr.io","app":"","username":"robot"`) {
 		t.Errorf("listed: %s", listed.body)
 	}
-	if _, password, found, err := l.store.RegistryLogin(t.Context(), "127.0.0.1:5000"); err != nil || !found || password != "another-42-word" {
+	if _, password, found, err := l.store.RegistryLogin(t.Context(), "", "127.0.0.1:5000"); err != nil || !found || password != "another-42-word" {
 		t.Errorf("login %q, %v, %v", password, found, err)
 	}
 	l.ask("DELETE", "/api/v1/registries/ghcr.io", "").must(t, 204)
 	l.problem("DELETE", "/api/v1/registries/ghcr.io", "", 404)
 	l.problem("PUT", "/api/v1/registries/ghcr.io", `{"username":"robot"}`, 400)
+	l.ask("PUT", "/api/v1/registries/quay.io?app=shop", `{"username":"robot","password":"open-sesame-42"}`).must(t, 204)
+	if _, _, found, err := l.store.RegistryLogin(t.Context(), "other", "quay.io"); err != nil || found {
+		t.Errorf("another app has the login of shop: %t, %v", found, err)
+	}
+	l.problem("PUT", "/api/v1/registries/quay.io?app=none", `{"username":"robot","password":"open-sesame-42"}`, 404)
+	l.problem("DELETE", "/api/v1/registries/quay.io", "", 404)
+	l.ask("DELETE", "/api/v1/registries/quay.io?app=shop", "").must(t, 204)
 }
 
 func TestCollectSaysWhatItDidAndWhatItCouldNot(t *testing.T) {

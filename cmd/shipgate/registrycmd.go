@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -14,16 +15,17 @@ import (
 )
 
 func (c *cli) registryCommand() *cobra.Command {
-	command := &cobra.Command{Use: "registry", Short: "Credentials for the registries that images come from", Args: cobra.ArbitraryArgs, RunE: chooseCommand}
+	command := &cobra.Command{Use: "registry", Short: "Logins for the registries that images come from", Args: cobra.ArbitraryArgs, RunE: chooseCommand}
 	command.AddCommand(c.registryLoginCommand(), c.registryListCommand(), c.registryLogoutCommand())
 	return command
 }
 
 func (c *cli) registryLoginCommand() *cobra.Command {
-	var username string
+	var username, app string
 	var fromStdin bool
 	command := &cobra.Command{
-		Use: "login HOST", Short: "Store a name and a password, sealed; it is asked for without echo, or read from standard input", Args: cobra.ExactArgs(1),
+		Use: "login HOST", Args: cobra.ExactArgs(1),
+		Short: "Store a name and a password, sealed, for all apps or one; it is asked for without echo, or read from standard input",
 		RunE: func(command *cobra.Command, args []string) error {
 			password, err := c.password(command.Context(), fmt.Sprintf("Password for %s at %s: ", username, args[0]), fromStdin)
 			if err != nil {
@@ -34,16 +36,30 @@ func (c *cli) registryLoginCommand() *cobra.Command {
 				return err
 			}
 			body := map[string]string{"username": username, "password": password}
-			if err := server.call(command.Context(), http.MethodPut, "/api/v1/registries/"+url.PathEscape(args[0]), body, nil); err != nil {
+			if err := server.call(command.Context(), http.MethodPut, loginPath(args[0], app), body, nil); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.stderr, "credentials for %s are stored; they are tried with the next deployment\n", args[0])
+			if app == "" {
+				fmt.Fprintf(c.stderr, "the login for %s is stored; all apps use it from their next deployments on. For one app only: --app APP\n", args[0])
+			} else {
+				fmt.Fprintf(c.stderr, "the login for %s is stored; %s alone uses it, from its next deployment on\n", args[0], app)
+			}
 			return nil
 		},
 	}
 	command.Flags().StringVar(&username, "username", "", "who to be there")
+	command.Flags().StringVar(&app, "app", "", "the only app that uses it; without it, all apps do")
 	command.Flags().BoolVar(&fromStdin, "password-stdin", false, "read the password from standard input, also at a terminal")
 	return command
+}
+
+// loginPath is where the API has the login for a registry, of an app or for all.
+func loginPath(host, app string) string {
+	path := "/api/v1/registries/" + url.PathEscape(host)
+	if app != "" {
+		path += "?app=" + url.QueryEscape(app)
+	}
+	return path
 }
 
 // password asks at a terminal, without echo; else it comes from standard input.
@@ -56,16 +72,16 @@ func (c *cli) password(ctx context.Context, prompt string, fromStdin bool) (stri
 
 func (c *cli) registryListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "The registries that there are credentials for", Args: cobra.NoArgs,
+		Use: "list", Short: "The logins for registries, and which apps use them", Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
 			var registries []store.Registry
 			if err := c.get(command.Context(), "/api/v1/registries", &registries); err != nil {
 				return err
 			}
 			return c.print(registries, func(w io.Writer) {
-				rows := [][]string{{"HOST", "USERNAME", "STORED"}}
+				rows := [][]string{{"HOST", "APP", "USERNAME", "STORED"}}
 				for _, one := range registries {
-					rows = append(rows, []string{one.Host, one.Username, when(one.UpdatedAt)})
+					rows = append(rows, []string{one.Host, cmp.Or(one.App, "(all)"), one.Username, when(one.UpdatedAt)})
 				}
 				table(w, rows)
 			})
@@ -74,16 +90,19 @@ func (c *cli) registryListCommand() *cobra.Command {
 }
 
 func (c *cli) registryLogoutCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "logout HOST", Short: "Forget the credentials for a registry", Args: cobra.ExactArgs(1),
+	var app string
+	command := &cobra.Command{
+		Use: "logout HOST", Short: "Remove the login for a registry, the one for all apps or that of one", Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
 			server, err := c.client()
 			if err != nil {
 				return err
 			}
-			return server.call(command.Context(), http.MethodDelete, "/api/v1/registries/"+url.PathEscape(args[0]), nil, nil)
+			return server.call(command.Context(), http.MethodDelete, loginPath(args[0], app), nil, nil)
 		},
 	}
+	command.Flags().StringVar(&app, "app", "", "the app whose login it is; without it, the one for all apps")
+	return command
 }
 
 func (c *cli) gcCommand() *cobra.Command {

@@ -62,9 +62,7 @@ func (s *services) wireEngine(flags serveFlags, sites, stacks string) {
 	s.stacks = compose.New(compose.Options{ServerID: id, Policy: s.policy, Engine: s.engine, Logger: s.logger})
 	s.builder = builder.New(builder.Options{
 		Docker: s.docker, SitesDir: sites, StacksDir: stacks, ServerID: id, StackPlan: s.stacks.Plan, Logger: s.logger, Policy: s.policy, PruneCache: flags.pruneCache,
-		Login: func(ctx context.Context, _, host string) (string, string, bool, error) {
-			return s.store.RegistryLogin(ctx, host)
-		},
+		Login: s.store.RegistryLogin, LoginOfOthers: s.store.RegistryLoginOfOthers,
 		Snapshots: func(ctx context.Context, app, sha string) (builder.Snapshot, error) {
 			return s.git.Snapshot(ctx, app, sha)
 		},

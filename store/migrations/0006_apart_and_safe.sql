@@ -61,3 +61,16 @@ UPDATE tokens SET rights = CASE rights WHEN 'admin' THEN 'read,deploy,env,run,ad
 
 -- What an entry of the audit log is about: names, never secret values.
 ALTER TABLE audit ADD COLUMN detail TEXT NOT NULL DEFAULT '';
+
+-- A registry login is for one app, or for all. Those that were there are for all.
+CREATE TABLE registry_logins (
+    host       TEXT NOT NULL, -- as it stands in references, docker.io for Docker Hub
+    app        INTEGER REFERENCES apps (id) ON DELETE CASCADE, -- NULL: all
+    username   TEXT NOT NULL,
+    sealed     BLOB NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+INSERT INTO registry_logins SELECT host, NULL, username, sealed, updated_at FROM registries;
+DROP TABLE registries;
+ALTER TABLE registry_logins RENAME TO registries;
+CREATE UNIQUE INDEX registry_of_app ON registries (host, ifnull(app, 0));
