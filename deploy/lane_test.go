@@ -368,13 +368,14 @@ func TestFullDiskIsRefusedBeforeTheBuild(t *testing.T) {
 
 func TestCloseLeavesWorkForTheNextProcess(t *testing.T) {
 	for _, strategy := range []string{"blue-green", "recreate"} {
-		for _, at := range []string{"within build #1", "after start hello-2 #1", "after probe #1", "before apply 2 #1", "before drain #1"} {
+		for _, at := range []string{"within build #1", "after start NEW #1", "after probe #1", "before apply 2 #1", "before drain #1"} {
 			t.Run(strategy+"/"+at, func(t *testing.T) {
 				s := newServer(t)
 				_, err := s.store.UpdateApp(t.Context(), store.App{Name: appName, Source: store.SourceDockerfile,
 					Hosts: []string{appHost}, Config: []byte(`{"deploy_strategy":"` + strategy + `","healthcheck":{"path":"/"}}`)})
 				s.must(err)
 				s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+				at := strings.Replace(at, "NEW", store.ContainerName(s.store.ServerID(), appName, 2), 1)
 				reached, closed := make(chan struct{}), make(chan struct{})
 				var once sync.Once
 				s.setInject(func(point string) error {

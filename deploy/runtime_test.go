@@ -346,15 +346,15 @@ func TestLostRouteIsPutBack(t *testing.T) {
 // Row 54: a database that knows nothing takes nothing away.
 func TestEmptyDatabaseRemovesNothing(t *testing.T) {
 	s := newServer(t)
-	s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	name := s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "").Container
 	s.must(s.runner.Close())
 	s.store = openStore(t)
 	s.boot()
-	s.wantStates(map[string]bool{"hello-1": true})
+	s.wantStates(map[string]bool{name: true})
 	if _, err := s.runner.Collect(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
-	s.wantStates(map[string]bool{"hello-1": true})
+	s.wantStates(map[string]bool{name: true})
 	if _, routed, _ := s.router.look(appName); !routed {
 		t.Error("the route was removed")
 	}

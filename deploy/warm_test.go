@@ -126,7 +126,7 @@ func TestEndOfAWindowLeavesAppsAtWorkAlone(t *testing.T) {
 	reached, hang := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	s.setInject(func(point string) error {
-		if point != "after stop hello-1 #1" {
+		if point != "after stop "+s.container(appName, 1)+" #1" {
 			return nil
 		}
 		once.Do(func() { close(reached) })
@@ -145,7 +145,7 @@ func TestEndOfAWindowLeavesAppsAtWorkAlone(t *testing.T) {
 		switch point {
 		case "before drain #1": // the resumed deployment waits until the end of the window was looked at
 			drained.Do(func() { <-unfinished })
-		case "before remove hello-1 #1":
+		case "before remove " + s.container(appName, 1) + " #1":
 			removed.Do(func() { close(looked) })
 		}
 		return nil
