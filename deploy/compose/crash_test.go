@@ -70,7 +70,7 @@ func (l *lab) killIn(t *testing.T, spec store.StackSpec, moment string) {
 	if !seen {
 		t.Errorf("the plugin never said %q", moment)
 	}
-	if plugins(t, spec) == 0 {
+	if !strings.Contains(moment, "becomes") && plugins(t, spec) == 0 { // we are at work ourselves then
 		t.Error("no plugin was at work")
 	}
 	if err := server.Process.Kill(); err != nil {
@@ -229,7 +229,7 @@ services:
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	err := l.Up(ctx, spec, func(line string) {
-		if strings.Contains(line, "Waiting") {
+		if strings.Contains(line, "Starting") {
 			cancel()
 		}
 	})
