@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shipgate/shipgate/deploy/enginetest"
 	"github.com/shipgate/shipgate/store"
@@ -35,7 +36,7 @@ func TestContract(t *testing.T) {
 					commit["compose.yaml"] += "    privileged: true\n"
 				}
 				spec := l.spec(t, app, deployment, commit, nil)
-				spec.Config.Service = "web"
+				spec.Config.Service, spec.Liveness = "web", 2*time.Second // on trial; without it one look decides
 				return spec
 			},
 			Other: func(t *testing.T, app string) string {
