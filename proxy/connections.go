@@ -32,19 +32,22 @@ func newConnections(logger *slog.Logger) *connections {
 
 func (c *connections) exempt(trusted trust) { c.trust.Store(&trusted) }
 
-// enter counts a connection, or refuses it.
-func (c *connections) enter(client netip.Addr) bool {
+// enter admits a connection, and says whether it is counted; or it refuses it.
+func (c *connections) enter(client netip.Addr) (counted, admitted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.free(client) || c.trust.Load().contains(client) {
+		return false, true
+	}
 	if c.open[client] >= c.limit {
 		if now := time.Now(); now.Sub(c.said) > time.Minute {
 			c.said = now
 			c.logger.Warn("connections are refused: their address has too many", "address", client, "limit", c.limit)
 		}
-		return false
+		return false, false
 	}
 	c.open[client]++
-	return true
+	return true, true
 }
 
 func (c *connections) leave(client netip.Addr) {
@@ -72,10 +75,11 @@ func (l *countedListener) Accept() (net.Conn, error) {
 			return conn, nil
 		}
 		client := clientOf(conn)
-		if l.connections.free(client) || l.connections.trust.Load().contains(client) {
+		counted, admitted := l.connections.enter(client)
+		if admitted && !counted {
 			return conn, nil
 		}
-		if l.connections.enter(client) {
+		if admitted {
 			return &countedConn{TCPConn: tcp, leave: sync.OnceFunc(func() { l.connections.leave(client) })}, nil
 		}
 		_ = conn.Close()

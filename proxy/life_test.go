@@ -220,8 +220,10 @@ func TestConnectionsOfOneAddressAreBounded(t *testing.T) {
 	r := startRig(t)
 	_, address := serveBackend(t, named("one"))
 	r.apply("a", 1, 1, address, "a.test")
+	r.p.connections.mu.Lock()
 	r.p.connections.free = func(netip.Addr) bool { return false }
 	r.p.connections.limit = 3
+	r.p.connections.mu.Unlock()
 	var conns []net.Conn
 	for range 3 {
 		conn, _ := r.open("")
