@@ -13,6 +13,7 @@ import (
 
 // served is a data directory with a live site and, where an engine answers, a live container.
 type served struct {
+	t                   *testing.T // that the proxy lives as long as
 	dir, public, listen string
 	container           bool
 	env                 []string
@@ -20,7 +21,7 @@ type served struct {
 
 func newServed(t *testing.T, dir string) *served {
 	t.Helper()
-	d := &served{dir: dir, container: exec.Command("docker", "version").Run() == nil}
+	d := &served{t: t, dir: dir, container: exec.Command("docker", "version").Run() == nil}
 	s := startServer(t, dir, nil)
 	s.ready(t)
 	found := must(readServerFile(dir))
@@ -88,9 +89,9 @@ func (d *served) answers(t *testing.T, apps ...string) {
 	}
 }
 
-func (d *served) start(t *testing.T, args ...string) *server {
-	t.Helper()
-	return startServer(t, d.dir, nil, append([]string{"--public-addr", d.public, "--listen", d.listen}, args...)...)
+func (d *served) start(args ...string) *server {
+	d.t.Helper()
+	return startServer(d.t, d.dir, nil, append([]string{"--public-addr", d.public, "--listen", d.listen}, args...)...)
 }
 
 // endProxy ends the proxy, as when the machine starts again.
@@ -161,6 +162,7 @@ var dataFaults = []dataFault{
 // Whatever is lost or damaged: what is live is served on, also by a proxy that starts only then; serve refuses with exit code
 // 5 and says what to restore, or it starts; doctor names the fault, gc removes nothing; and with the file restored all is well.
 func TestDataFaults(t *testing.T) {
+	t.Parallel()
 	short := must(os.MkdirTemp("", "sg")) // the proxy's socket is in it
 	t.Cleanup(func() { os.RemoveAll(short) })
 	d := newServed(t, filepath.Join(short, "data"))
@@ -175,6 +177,7 @@ func (d *served) suffer(t *testing.T, fault dataFault) {
 	if output, err := exec.Command("cp", "-a", file, kept).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
+	defer d.restore(t, file, kept)
 	live := []string{}
 	if fault.name == "missing sites" {
 		live = []string{"hello"}
@@ -190,7 +193,7 @@ func (d *served) suffer(t *testing.T, fault dataFault) {
 	if gc := d.run(t, "", "gc"); gc.code != exitErrored || !strings.Contains(gc.stdout, "nothing was removed") {
 		t.Errorf("gc: exit %d, %s%s", gc.code, gc.stdout, gc.stderr)
 	}
-	s := d.start(t)
+	s := d.start()
 	if fault.refused != "" {
 		code, said := s.end(0)
 		if code != exitErrored || !strings.Contains(said, fault.refused) || !strings.Contains(said, fault.hint) {
@@ -205,7 +208,6 @@ func (d *served) suffer(t *testing.T, fault dataFault) {
 	if fault.name != "missing sites" || d.container {
 		d.answers(t, live...)
 	}
-	d.restore(t, file, kept)
 }
 
 func (d *served) restore(t *testing.T, file, kept string) {
@@ -216,7 +218,7 @@ func (d *served) restore(t *testing.T, file, kept string) {
 	if err := os.Rename(kept, file); err != nil {
 		t.Fatal(err)
 	}
-	s := d.start(t)
+	s := d.start()
 	s.ready(t)
 	doctor := d.run(t, "", "doctor", "--json")
 	if strings.Contains(doctor.stdout, "restore") {
@@ -237,19 +239,25 @@ func mounted(t *testing.T, dir string, args ...string) {
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
 }
 
+// fill makes a file larger until the disk is full.
+func fill(file string) {
+	_ = exec.Command("dd", "if=/dev/zero", "of="+file, "bs=4096", "oflag=append", "conv=notrunc").Run()
+}
+
 // A disk that is full or read-only stops no site. Who asks for a change learns why it cannot be.
 func TestFullAndReadOnlyDisk(t *testing.T) {
+	t.Parallel()
 	dir := must(os.MkdirTemp("", "sg"))
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	mounted(t, dir, "-t", "tmpfs", "-o", "size=2g,mode=0700", "tmpfs")
 	d := newServed(t, filepath.Join(dir, "data"))
-	s := d.start(t)
+	s := d.start()
 	s.ready(t)
 	if output, err := exec.Command("mount", "-o", "remount,size=8m", dir).CombinedOutput(); err != nil {
 		t.Fatalf("shrink disk: %v: %s", err, output)
 	}
 	filler := filepath.Join(dir, "filler")
-	_ = exec.Command("dd", "if=/dev/zero", "of="+filler, "bs=4096").Run() // ends when the disk is full
+	fill(filler)
 	big := "BIG=" + strings.Repeat("x", 100<<10)
 	if got := d.run(t, "", "env", "site", "set", big); got.code != exitErrored || !strings.Contains(got.stderr, "disk of the server is full") || !strings.Contains(got.stderr, "hint:") {
 		t.Errorf("env set: exit %d, %s", got.code, got.stderr)
@@ -259,7 +267,8 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 	}
 	d.answers(t)
 	s.end(syscall.SIGTERM)
-	if code, said := d.start(t).end(0); code != exitErrored || !strings.Contains(said, "disk of the server is full") {
+	fill(filler) // the database's log is gone
+	if code, said := d.start().end(0); code != exitErrored || !strings.Contains(said, "disk of the server is full") {
 		t.Errorf("serve: exit %d:\n%s", code, said)
 	}
 	d.answers(t)
@@ -270,7 +279,7 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 	if output, err := exec.Command("mount", "-o", "remount,bind,ro", d.dir).CombinedOutput(); err != nil {
 		t.Skipf("remount: %v: %s", err, output)
 	}
-	if code, said := d.start(t).end(0); code != exitErrored || !strings.Contains(said, "cannot be written") || !strings.Contains(said, "hint:") {
+	if code, said := d.start().end(0); code != exitErrored || !strings.Contains(said, "cannot be written") || !strings.Contains(said, "hint:") {
 		t.Errorf("serve: exit %d:\n%s", code, said)
 	}
 	if got := d.run(t, "", "doctor"); got.code != exitFailed || !strings.Contains(got.stdout, "read-only file system") {
@@ -280,7 +289,7 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 	if output, err := exec.Command("umount", d.dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, output)
 	}
-	s = d.start(t)
+	s = d.start()
 	s.ready(t)
 	s.end(syscall.SIGTERM)
 	d.answers(t)
