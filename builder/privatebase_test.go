@@ -30,7 +30,7 @@ func TestPrivateBaseImage(t *testing.T) {
 func TestLoginOfOneAppIsNotAnothers(t *testing.T) {
 	l := newEngineLab(t)
 	r := newRegistry(t, true)
-	r.push(t, "secret:1", 4096, nil)
+	digest := r.push(t, "secret:1", 4096, nil)
 	s, err := store.Open(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +47,7 @@ func TestLoginOfOneAppIsNotAnothers(t *testing.T) {
 		t.Fatal(err)
 	}
 	based := commit{"Dockerfile": "FROM " + r.host + "/secret:1\nENV A=b\n"}
+	pinned := commit{"Dockerfile": "FROM " + r.host + "/secret@" + digest + "\nENV A=c\n"}
 	uses := func(app string, allowed bool) {
 		t.Helper()
 		l.app = app
@@ -57,6 +58,9 @@ func TestLoginOfOneAppIsNotAnothers(t *testing.T) {
 		}
 		if _, said, err := l.build(t, based, &store.DockerfileConfig{}); allowed != (err == nil) {
 			t.Errorf("%s builds on it: %v\n%s", app, err, said)
+		}
+		if _, said, err := l.build(t, pinned, &store.DockerfileConfig{}); allowed != (err == nil) {
+			t.Errorf("%s builds on its digest: %v\n%s", app, err, said)
 		}
 	}
 	uses(owner, true)
