@@ -2,6 +2,8 @@ package deploy
 
 import (
 	"context"
+	"encoding/json"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -50,4 +52,38 @@ func earlierSites(live store.Target, site string, now time.Time, keep time.Durat
 		earlier = append(earlier, candidate)
 	}
 	return earlier
+}
+
+// sayEarlier says in the push how many files that the site has no more are still to be found, and until when.
+func (a *attempt) sayEarlier(ctx context.Context) {
+	if len(a.earlier) == 0 {
+		return
+	}
+	present, gone, until := filesOf(a.sitePath()), map[string]bool{}, time.Time{}
+	for _, earlier := range a.earlier {
+		for name := range filesOf(earlier.Site) {
+			if _, stays := present[name]; !stays && store.HasHashedName(name) && !earlier.Purged(name) {
+				gone[name] = true
+				if earlier.Until.After(until) {
+					until = earlier.Until
+				}
+			}
+		}
+	}
+	if len(gone) > 0 {
+		a.say(ctx, "note", "%d files of earlier releases stay reachable until %s, for pages that are open; remove them at once with: shipgate site purge %s",
+			len(gone), until.UTC().Format("2006-01-02 15:04 MST"), a.d.App)
+	}
+}
+
+// filesOf are the files that a release tree serves, by path. One that cannot be read has none: the proxy serves none of it.
+func filesOf(tree string) map[string]struct{} {
+	var manifest struct {
+		Files map[string]struct{} `json:"files"`
+	}
+	text, err := os.ReadFile(filepath.Join(tree, "manifest.json"))
+	if err != nil || json.Unmarshal(text, &manifest) != nil {
+		return nil
+	}
+	return manifest.Files
 }

@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -91,6 +92,48 @@ func TestRollbackWhoseArtefactIsGone(t *testing.T) {
 	}
 	if _, err := s.runner.Rollback(t.Context(), "web", second.ID); err != nil {
 		t.Errorf("a release that was kept: %v", err)
+	}
+}
+
+// A purge holds for the route and for what later deployments say came before.
+func TestPurgeSite(t *testing.T) {
+	s := newServer(t)
+	s.appOf(store.SourceStatic, "site", `{"publish_dir":"public","deploy_strategy":"blue-green"}`)
+	for n := range 3 {
+		tree := filepath.Join(s.builder.sites, sha(n))
+		s.must(os.MkdirAll(tree, 0o755))
+		s.must(os.WriteFile(filepath.Join(tree, "manifest.json"), []byte("{}"), 0o644))
+		s.builder.mu.Lock()
+		s.builder.artefacts[sha(n)] = store.Artefact{Site: sha(n)}
+		s.builder.mu.Unlock()
+	}
+	s.wantVerdict(s.push("site", 0).ID, store.Succeeded, "")
+	s.wantVerdict(s.push("site", 1).ID, store.Succeeded, "")
+	without := func() (paths [][]string) {
+		route, _, _ := s.router.look("site")
+		live, _, err := s.store.Live(t.Context(), "site")
+		if err != nil || !route.Target.Equal(live.Target) {
+			t.Errorf("routed %+v, live %+v, %v", route.Target, live.Target, err)
+		}
+		for _, earlier := range route.Target.Earlier {
+			paths = append(paths, earlier.Without)
+		}
+		return paths
+	}
+	for range 2 { // repeated, it says the same
+		if n, err := s.runner.PurgeSite(t.Context(), "site", "/assets/../img/"); n != 1 || err != nil {
+			t.Fatalf("%d, %v", n, err)
+		}
+	}
+	if got := without(); fmt.Sprint(got) != "[[img]]" {
+		t.Errorf("without %q", got)
+	}
+	s.wantVerdict(s.push("site", 2).ID, store.Succeeded, "")
+	if got := without(); fmt.Sprint(got) != "[[] [img]]" {
+		t.Errorf("after the next deployment without %q", got)
+	}
+	if n, err := s.runner.PurgeSite(t.Context(), "site", "/"); n != 2 || err != nil || len(without()) != 0 {
+		t.Errorf("%d, %v, left %q", n, err, without())
 	}
 }
 

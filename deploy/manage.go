@@ -101,6 +101,29 @@ func (r *Runner) Reroute(ctx context.Context, app string) error {
 	return r.applyLocked(ctx, app, target)
 }
 
+// PurgeSite has files of earlier releases of a site served no longer, all or those under a path, and returns how many releases
+// that is about. A deployment that began meanwhile knows of it, and brings its own route.
+func (r *Runner) PurgeSite(ctx context.Context, app, under string) (releases int, err error) {
+	if releases, err = r.Store.PurgeSite(ctx, app, under); err != nil {
+		return 0, err
+	}
+	defer r.lockRoute(app)()
+	live, _, err := r.Store.Live(ctx, app)
+	if err != nil {
+		return 0, err
+	}
+	routes, err := r.Router.Routes(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("read routes: %w", err)
+	}
+	for _, route := range routes {
+		if route.App == app && route.Target.Deployment == live.Deployment {
+			return releases, r.applyLocked(ctx, app, live.Target)
+		}
+	}
+	return releases, nil
+}
+
 // mayBeHeld says whether a deployment of the app is between parking its requests and letting them go.
 func (r *Runner) mayBeHeld(ctx context.Context, app string) (bool, error) {
 	unfinished, err := r.Store.Unfinished(ctx, app)

@@ -65,7 +65,7 @@ func TestEarlierSites(t *testing.T) {
 		}
 	}
 	before := store.Target{Site: "/2", Earlier: []store.EarlierSite{at("/1", 20)}}
-	if got, want := earlierSites(before, "/3", now, 2*time.Hour), []store.EarlierSite{at("/2", 2), at("/1", 2)}; !slices.Equal(got, want) {
+	if got, want := earlierSites(before, "/3", now, 2*time.Hour), []store.EarlierSite{at("/2", 2), at("/1", 2)}; !(store.Target{Earlier: got}).Equal(store.Target{Earlier: want}) {
 		t.Errorf("with a shorter time: %v, want %v", got, want)
 	}
 	if got := earlierSites(before, "/3", now, 0); len(got) > 0 {

@@ -255,6 +255,7 @@ func (a *attempt) goLive(ctx context.Context) (store.Change, error) {
 		a.logger.Error("move branch", "error", err)
 		a.say(ctx, "note", "the branch could not be moved: %s", err)
 	}
+	a.sayEarlier(ctx)
 	text, err := a.liveText(ctx)
 	if err != nil {
 		return store.Change{}, err

@@ -87,7 +87,7 @@ func loadManifest(tree string) (*published, error) {
 			continue
 		}
 		p.files[name] = siteFile{
-			blob: file.Blob, kind: typeOf(name, file.Type), size: file.Size, immutable: isImmutable(name),
+			blob: file.Blob, kind: typeOf(name, file.Type), size: file.Size, immutable: store.HasHashedName(name),
 			gzip: file.Encodings.Gzip, br: file.Encodings.Br, zstd: file.Encodings.Zstd,
 		}
 	}

@@ -72,7 +72,7 @@ func (s *shelf) open(tree string) (*published, error) {
 // earlier is a release tree that was live before and whose files are still to be found until a time.
 type earlier struct {
 	*published
-	until time.Time
+	store.EarlierSite
 }
 
 // openEarlier opens the earlier trees. One that is gone keeps nobody from serving the present one.
@@ -87,7 +87,7 @@ func (s *shelf) openEarlier(wanted store.Target, logger *slog.Logger) []earlier 
 			logger.Warn("files of an earlier release cannot be served", "site", before.Site, "error", err)
 			continue
 		}
-		opened = append(opened, earlier{read, before.Until})
+		opened = append(opened, earlier{read, before})
 	}
 	return opened
 }

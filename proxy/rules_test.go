@@ -144,7 +144,7 @@ func TestImmutableNames(t *testing.T) {
 		"holiday-IMG_0001.jpg": false, "logo-Version2.png": false, "guide-HowToRun.pdf": false, "my-iPhone14.png": false, "banner-1280X720.png": false,
 		"report-1Jan2024.pdf": false, "menu-12dec2024.pdf": false, "menu-cafe2024.pdf": false, "01feb2024.jpg": false, "main.12dec204f.js": true, "LICENSE-3f9c2ab1": false,
 	} {
-		if got := isImmutable(name); got != want {
+		if got := store.HasHashedName(name); got != want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
@@ -180,7 +180,7 @@ func TestFilesOfEarlierReleases(t *testing.T) {
 	if len(s.earlier) != 2 {
 		t.Errorf("%d earlier releases are open", len(s.earlier))
 	}
-	s.earlier[0].until = time.Now().Add(-time.Second)
+	s.earlier[0].Until = time.Now().Add(-time.Second)
 	if answer := get(t, s, "/chunk-1.3f9c2ab1.js"); answer.Body.String() != "older" {
 		t.Errorf("out of its time an earlier release still answers: %q", answer.Body)
 	}

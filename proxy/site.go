@@ -14,6 +14,9 @@ import (
 // siteCaching lets caches keep files but ask each time: a new version is seen at once, and costs a 304 otherwise.
 const siteCaching = "public, max-age=0, must-revalidate"
 
+// immutableCaching is for files whose names change with their content.
+const immutableCaching = "public, max-age=31536000, immutable"
+
 // maxPath is how long a path may be, in bytes. No file system has longer ones, and rules have to read it.
 const maxPath = 4 << 10
 
@@ -86,7 +89,7 @@ func (s *site) serveEarlier(w http.ResponseWriter, r *http.Request) bool {
 	name := strings.TrimPrefix(r.URL.Path, "/")
 	for _, one := range s.earlier {
 		file, found := one.files[name]
-		if found && file.immutable && !file.isPage() && time.Now().Before(one.until) && s.sendFile(w, r, one.published, name, http.StatusOK) == nil {
+		if found && file.immutable && !file.isPage() && time.Now().Before(one.Until) && !one.Purged(name) && s.sendFile(w, r, one.published, name, http.StatusOK) == nil {
 			return true
 		}
 	}

@@ -10,7 +10,7 @@ var pastTense = map[string]string{
 	"create": "created", "change": "changed", "destroy": "destroyed", "deploy": "deployed", "upload": "uploaded", "cancel": "cancelled",
 	"revoke": "revoked", "connect": "connected", "disconnect": "disconnected", "begin": "began", "store": "stored", "remove": "removed",
 	"collect": "collected", "add": "added", "push": "pushed", "reveal": "revealed", "sign": "signed", "exchange": "exchanged",
-	"roll": "rolled", "stop": "stopped", "start": "started", "restart": "restarted", "allow": "allowed",
+	"roll": "rolled", "stop": "stopped", "start": "started", "restart": "restarted", "allow": "allowed", "purge": "purged",
 }
 
 // Sentence says what was done, or refused, to what and by whom: "deployed hello (deployment 41) by token ci (19)".

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -23,13 +24,21 @@ type Target struct {
 
 // EarlierSite is a release tree whose files, other than pages, stay reachable for a time.
 type EarlierSite struct {
-	Site  string    `json:"site"` // absolute path of a release tree
-	Until time.Time `json:"until"`
+	Site    string    `json:"site"` // absolute path of a release tree
+	Until   time.Time `json:"until"`
+	Without []string  `json:"without,omitempty"` // paths in the site that were purged, with all below them
+}
+
+// Purged reports whether a file of the release tree is no longer served.
+func (e EarlierSite) Purged(name string) bool {
+	return slices.ContainsFunc(e.Without, func(under string) bool { return name == under || strings.HasPrefix(name, under+"/") })
 }
 
 // Equal says that two targets lead requests to the same place.
 func (t Target) Equal(other Target) bool {
-	sameEarlier := slices.EqualFunc(t.Earlier, other.Earlier, func(a, b EarlierSite) bool { return a.Site == b.Site && a.Until.Equal(b.Until) })
+	sameEarlier := slices.EqualFunc(t.Earlier, other.Earlier, func(a, b EarlierSite) bool {
+		return a.Site == b.Site && a.Until.Equal(b.Until) && slices.Equal(a.Without, b.Without)
+	})
 	return t.Deployment == other.Deployment && t.Address == other.Address && t.Site == other.Site &&
 		t.SPA == other.SPA && t.CleanURLs == other.CleanURLs && sameEarlier
 }

@@ -321,6 +321,10 @@ func (r *fakeRunner) StartApp(ctx context.Context, app string) error {
 	return r.store.StartApp(ctx, app)
 }
 
+func (r *fakeRunner) PurgeSite(ctx context.Context, app, under string) (int, error) {
+	return r.store.PurgeSite(ctx, app, under)
+}
+
 func (r *fakeRunner) Restart(ctx context.Context, app string) (store.Deployment, error) {
 	live, _, err := r.store.Live(ctx, app)
 	if err != nil {

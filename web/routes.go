@@ -29,6 +29,7 @@ func (s *server) authorisedRoutes() []route {
 		{http.MethodPost, "/api/v1/apps/:app/stop", s.stopApp, store.RightDeploy, "stop app"},
 		{http.MethodPost, "/api/v1/apps/:app/start", s.startApp, store.RightDeploy, "start app"},
 		{http.MethodPost, "/api/v1/apps/:app/restart", s.restartApp, store.RightDeploy, "restart app"},
+		{http.MethodPost, "/api/v1/apps/:app/purge", s.purgeSite, store.RightDeploy, "purge site"},
 		{http.MethodGet, "/api/v1/apps/:app/plan", s.planApp, store.RightRead, ""},
 		{http.MethodGet, "/api/v1/apps/:app/env", s.listEnv, store.RightEnv, ""},
 		{http.MethodPatch, "/api/v1/apps/:app/env", s.changeEnv, store.RightEnv, "change env"},

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -59,6 +60,24 @@ func (s *server) restartApp(c echo.Context) error {
 	c.Set(deploymentKey, d.ID)
 	c.Response().Header().Set("Location", "/api/v1/deployments/"+strconv.FormatInt(d.ID, 10))
 	return c.JSON(http.StatusAccepted, shown)
+}
+
+type purge struct {
+	Path string `json:"path"`
+}
+
+// purgeSite has files of earlier releases of a site served no longer.
+func (s *server) purgeSite(c echo.Context) error {
+	var request purge
+	if err := decode(c, &request); err != nil {
+		return err
+	}
+	noteDetail(c, "%s", cmp.Or(request.Path, "all files of earlier releases"))
+	releases, err := s.Runner.PurgeSite(c.Request().Context(), c.Param("app"), request.Path)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, map[string]int{"releases": releases})
 }
 
 func (s *server) statusOf(ctx context.Context, app string) (store.AppStatus, error) {

@@ -25,6 +25,7 @@ type Runner interface {
 	Destroy(ctx context.Context, app string) error
 	StopApp(ctx context.Context, app string) error
 	StartApp(ctx context.Context, app string) error
+	PurgeSite(ctx context.Context, app, under string) (releases int, err error)
 	Restart(ctx context.Context, app string) (store.Deployment, error)
 }
 

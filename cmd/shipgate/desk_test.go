@@ -119,6 +119,9 @@ func (r deskRunner) StopApp(ctx context.Context, app string) error { return r.st
 func (r deskRunner) StartApp(ctx context.Context, app string) error {
 	return r.store.StartApp(ctx, app)
 }
+func (r deskRunner) PurgeSite(ctx context.Context, app, under string) (int, error) {
+	return r.store.PurgeSite(ctx, app, under)
+}
 func (r deskRunner) Restart(ctx context.Context, app string) (store.Deployment, error) {
 	return r.Rollback(ctx, app, 0)
 }

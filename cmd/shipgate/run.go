@@ -71,7 +71,7 @@ func (c *cli) rootCommand() *cobra.Command {
 	})
 	root.AddCommand(
 		c.serveCommand(), c.proxyCommand(), c.appCommand(), c.statusCommand(), c.planCommand(), c.deployCommand(), c.rollbackCommand(),
-		c.deploymentsCommand(), c.showCommand(), c.cancelCommand(), c.logsCommand(), c.envCommand(), c.tokenCommand(), c.trustCommand(), c.auditCommand(), c.registryCommand(), c.githubCommand(), c.gcCommand(), c.doctorCommand(), c.actionCommand(),
+		c.deploymentsCommand(), c.showCommand(), c.cancelCommand(), c.logsCommand(), c.envCommand(), c.tokenCommand(), c.trustCommand(), c.auditCommand(), c.registryCommand(), c.siteCommand(), c.githubCommand(), c.gcCommand(), c.doctorCommand(), c.actionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	explainArguments(root)
