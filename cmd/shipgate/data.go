@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
+	docker "github.com/docker/docker/client"
 	"github.com/spf13/pflag"
 
+	"github.com/shipgate/shipgate/builder"
 	"github.com/shipgate/shipgate/store"
 )
 
@@ -40,12 +44,38 @@ func (s *services) checkRepositories(ctx context.Context) error {
 	return store.CheckRepositories(s.dir)
 }
 
-// collectWithoutServer is gc where no server can say what is needed: it removes nothing.
-func (c *cli) collectWithoutServer(silence error) error {
-	if err := c.print(map[string]any{"items": []store.Garbage{}, "bytes": 0}, func(w io.Writer) {
-		fmt.Fprintln(w, "nothing was removed: without a server nobody knows what is needed")
-	}); err != nil {
-		return err
+var idOfServer = regexp.MustCompile(`^[0-9a-f]{16}$`)
+
+// collectWithoutServer is gc where no server can say what is needed: only build cache that names this server goes, by the id
+// that the server left in server.json. What it could not look through is said, and the exit code shows it.
+func (c *cli) collectWithoutServer(ctx context.Context, silence error, dry bool) error {
+	items, err := c.collectCacheAlone(ctx, dry)
+	var bytes int64
+	for _, item := range items {
+		bytes += item.Bytes
 	}
-	return store.Problemf(store.CodeErrored, "gc needs the server: %w", silence).WithHint("shipgate doctor --data %s", c.dataDir)
+	shown := map[string]any{"items": append([]store.Garbage{}, items...), "bytes": bytes}
+	failed := c.print(shown, func(w io.Writer) {
+		if len(items) == 0 {
+			fmt.Fprintln(w, "nothing was removed: without a server nobody knows what is needed")
+			return
+		}
+		describeGarbage(w, items, bytes, dry)
+	})
+	problem := store.Problemf(store.CodeErrored, "without the server only its build cache can be looked through: %w", errors.Join(silence, err))
+	return errors.Join(failed, problem.WithHint("shipgate doctor --data %s", c.dataDir))
+}
+
+// collectCacheAlone removes old build cache of the server whose id is in the data directory; none where no id is.
+func (c *cli) collectCacheAlone(ctx context.Context, dry bool) ([]store.Garbage, error) {
+	found, err := readServerFile(c.dataDir)
+	if err != nil || !idOfServer.MatchString(found.ServerID) {
+		return nil, nil
+	}
+	engine, err := docker.NewClientWithOpts(docker.FromEnv, docker.WithAPIVersionNegotiation())
+	if err != nil {
+		return nil, fmt.Errorf("set up Docker client: %w", err)
+	}
+	defer engine.Close()
+	return builder.New(builder.Options{Docker: engine, ServerID: found.ServerID}).CollectCache(ctx, dry)
 }

@@ -120,7 +120,7 @@ func (c *cli) gcCommand() *cobra.Command {
 				err = server.call(command.Context(), http.MethodPost, "/api/v1/gc", map[string]bool{"dry_run": dry}, &collected)
 			}
 			if store.CodeOf(err) == store.CodeUnreachable && c.dataDir != "" {
-				return c.collectWithoutServer(err)
+				return c.collectWithoutServer(command.Context(), err, dry)
 			}
 			if err != nil {
 				return err
