@@ -1,12 +1,13 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -15,36 +16,87 @@ import (
 // attackPatience is how long a packet to another container may stay without an answer.
 const attackPatience = time.Second
 
-// attack tries what a container may not do and exits with 0 when it succeeded, else with 1. What failed is written to
-// standard output. The kinds: "tcp ADDR:PORT" and "udp ADDR:PORT" reach another container, "icmp ADDR" pings it, "packet"
+var errUnknownAttack = errors.New("unknown attack")
+
+// attack tries what a container may not do. Its error says why that failed; it returns nil when the attack succeeded. The
+// kinds: "tcp ADDR:PORT" and "udp ADDR:PORT" reach another container, "unix PATH" a socket, "icmp ADDR" pings, "name NAME"
+// resolves a name, "http URL" gets an answer of any status, "file PATH" reads a file and "write PATH" writes to it, "packet"
 // opens a packet socket, "device" makes a device, "linklocal" finds an IPv6 address of its own on a network.
-func attack(args []string) int {
-	kinds := map[string]func(target string) error{
-		"tcp": overTCP, "udp": overUDP, "icmp": ping,
-		"packet": func(string) error { return packetSocket() },
-		"device": func(string) error {
-			return syscall.Mknod(filepath.Join(os.TempDir(), "kmsg"), syscall.S_IFCHR|0o600, 1<<8|11)
-		},
-		"linklocal": func(string) error { return linkLocal() },
+func attack(kind, target string) error {
+	switch kind {
+	case "tcp", "unix":
+		return dial(kind, target)
+	case "udp":
+		return overUDP(target)
+	case "icmp":
+		return ping(target)
+	case "name":
+		return resolve(target)
+	case "http":
+		return get(target)
+	case "file":
+		_, err := os.ReadFile(target)
+		return err
+	case "write":
+		return os.WriteFile(target, []byte("1"), 0o600)
+	case "packet":
+		return packetSocket()
+	case "device":
+		return syscall.Mknod("/kmsg", syscall.S_IFCHR|0o600, 1<<8|11)
+	case "linklocal":
+		return linkLocal()
 	}
-	try, known := kinds[args[0]]
-	if !known {
-		fmt.Println("unknown attack", args[0])
+	return errUnknownAttack
+}
+
+// attackByCommand is "testapp attack KIND TARGET". It exits with 0 when the attack succeeded, else with 1,
+// and with 2 when there is no such attack.
+func attackByCommand(words []string) int {
+	err := attack(words[0], strings.Join(words[1:], " "))
+	switch {
+	case errors.Is(err, errUnknownAttack):
+		fmt.Println(err)
 		return 2
-	}
-	if err := try(strings.Join(args[1:], " ")); err != nil {
-		fmt.Println(args[0], err)
+	case err != nil:
+		fmt.Println(words[0], err)
 		return 1
 	}
 	return 0
 }
 
-func overTCP(target string) error {
-	conn, err := net.DialTimeout("tcp", target, attackPatience)
+// attackByRequest is GET /attack?kind=KIND&target=TARGET. It answers 200 when the attack succeeded, else 403 and why.
+func attackByRequest(w http.ResponseWriter, r *http.Request) {
+	err := attack(r.FormValue("kind"), r.FormValue("target"))
+	switch {
+	case errors.Is(err, errUnknownAttack):
+		http.Error(w, err.Error(), http.StatusBadRequest)
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusForbidden)
+	}
+}
+
+func dial(network, target string) error {
+	conn, err := net.DialTimeout(network, target, attackPatience)
 	if err != nil {
 		return err
 	}
 	return conn.Close()
+}
+
+func resolve(name string) error {
+	bounded, cancel := context.WithTimeout(context.Background(), attackPatience)
+	defer cancel()
+	_, err := net.DefaultResolver.LookupHost(bounded, name)
+	return err
+}
+
+func get(url string) error {
+	client := http.Client{Timeout: attackPatience, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Get(url)
+	if err != nil {
+		return err
+	}
+	return response.Body.Close()
 }
 
 func overUDP(target string) error {

@@ -19,8 +19,9 @@
 // GET /fetch?url=U answers what U answers, or 502 and why not, on a connection of its own, GET /lookup?name=N with the addresses of a name,
 // GET /log?line=L writes L to stdout, GET /exit?code=N ends the process, and GET or PUT /file?path=P reads or writes a file. On SIGTERM it answers the
 // requests it has and exits with 0. "testapp probe" is a HEALTHCHECK: it exits with 0 when GET /healthz answers 200.
-// Datagrams to the port where it listens are sent back. "testapp attack KIND ..." is in attack.go. "testapp migrate" is a release command: it writes what it does, adds a line to the file MIGRATE_FILE, and exits with
-// MIGRATE_CODE, all after the duration MIGRATE_TIME.
+// GET /header answers with the request's headers. Datagrams to the port where it listens are sent back. "testapp attack KIND
+// TARGET" and GET /attack are in attack.go. "testapp migrate" is a release command: it writes what it does, adds a line to the
+// file MIGRATE_FILE, and exits with MIGRATE_CODE, all after the duration MIGRATE_TIME.
 package main
 
 import (
@@ -44,7 +45,7 @@ func main() {
 		os.Exit(probe())
 	}
 	if len(os.Args) > 2 && os.Args[1] == "attack" {
-		os.Exit(attack(os.Args[2:]))
+		os.Exit(attackByCommand(os.Args[2:]))
 	}
 	if len(os.Args) > 1 && os.Args[1] == "migrate" {
 		os.Exit(migrate())
@@ -132,6 +133,8 @@ func handler(started time.Time) http.Handler {
 	mux.HandleFunc("GET /file", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, r.FormValue("path")) })
 	mux.HandleFunc("PUT /file", write)
 	mux.HandleFunc("GET /fetch", fetch)
+	mux.HandleFunc("GET /attack", attackByRequest)
+	mux.HandleFunc("GET /header", func(w http.ResponseWriter, r *http.Request) { _ = r.Header.Write(w) })
 	mux.HandleFunc("GET /lookup", func(w http.ResponseWriter, r *http.Request) {
 		bounded, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
