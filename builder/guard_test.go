@@ -239,8 +239,8 @@ func TestCollectLeavesWhatWasBuiltFromOurs(t *testing.T) {
 func TestVolumesWithoutAVolumeAreTold(t *testing.T) {
 	l := newEngineLab(t)
 	config := &store.DockerfileConfig{SharedConfig: store.SharedConfig{Port: 80, Volumes: []store.Volume{{Name: "kept", Path: "/kept/"}}}}
-	_, log, err := l.build(t, commit{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\nVOLUME /data /kept\n"}, config)
-	if err != nil || !strings.Contains(log, "VOLUME /data") || !strings.Contains(log, "--volume data:/data") || strings.Contains(log, "VOLUME /kept,") {
+	made, log, err := l.build(t, commit{"Dockerfile": "FROM scratch\nCOPY Dockerfile /\nVOLUME /data /kept\n"}, config)
+	if err != nil || made.Volumes != "/data\n/kept" || !strings.Contains(log, "VOLUME /data") || !strings.Contains(log, "--volume data:/data") || strings.Contains(log, "VOLUME /kept,") {
 		t.Errorf("%v\n%s", err, log)
 	}
 }

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"path"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -67,11 +67,9 @@ func (i *imageBuild) warnOfVolumes(volumes map[string]struct{}) {
 	if _, isStack := i.request.Config.(*store.ComposeConfig); isStack || i.request.Config == nil {
 		return // the compose file says what is mounted
 	}
-	for _, where := range slices.Sorted(maps.Keys(volumes)) {
-		covers := func(v store.Volume) bool { return path.Clean(v.Path) == path.Clean(where) }
-		if !slices.ContainsFunc(i.request.Config.Shared().Volumes, covers) {
-			i.log.say("note: the image declares VOLUME %s, and the app has no volume there: its data is lost with the next deployment; keep it with: shipgate app update %s --volume data:%s", where, i.request.App, where)
-		}
+	i.volumes = strings.Join(slices.Sorted(maps.Keys(volumes)), "\n")
+	for _, where := range (store.Artefact{Volumes: i.volumes}).Uncovered(i.request.Config) {
+		i.log.say("note: the image declares VOLUME %s, and the app has no volume there: its data is lost with the next deployment; keep it with: shipgate app update %s --volume data:%s", where, i.request.App, where)
 	}
 }
 

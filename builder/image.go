@@ -43,6 +43,7 @@ type imageBuild struct {
 	allowed   Limits
 	marker    string // in the environment of the build's steps
 	limit     string // what really holds them, in words
+	volumes   string // the VOLUME paths of the image, one a line
 	limitOnce sync.Once
 	// fault is what the frontend met, in its own types; the engine hands on only the text.
 	fault error
@@ -80,7 +81,7 @@ func (b *Builder) build(ctx context.Context, request store.BuildRequest, recipe 
 	if err != nil {
 		return store.Artefact{}, build.explain(ctx, err)
 	}
-	return store.Artefact{Image: image, ImageTag: recipe.tag, Port: build.port}, nil
+	return store.Artefact{Image: image, ImageTag: recipe.tag, Port: build.port, Volumes: build.volumes}, nil
 }
 
 // prepare refuses what can be known to be wrong without the engine.

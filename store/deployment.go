@@ -2,6 +2,8 @@ package store
 
 import (
 	"cmp"
+	"path"
+	"slices"
 	"strings"
 	"time"
 )
@@ -97,8 +99,21 @@ type Artefact struct {
 	ImageTag string `json:"image_tag,omitempty"` // the name that keeps it from being dangling
 	Port     int    `json:"port,omitempty"`      // where the image's process listens
 	Digest   string `json:"digest,omitempty"`    // of source image: what the reference meant then, name@sha256:…
+	Volumes  string `json:"volumes,omitempty"`   // the paths of the image's VOLUME lines, one a line
 	Site     string `json:"site,omitempty"`      // release tree, relative to the data directory's sites/
 	Stack    string `json:"stack,omitempty"`     // the commit's files as Compose needs them, relative to the data directory's stacks/
+}
+
+// Uncovered lists the paths of the image's VOLUME lines that the app has no volume for: what is written there goes with the
+// container.
+func (a Artefact) Uncovered(config Config) (paths []string) {
+	for where := range strings.SplitSeq(a.Volumes, "\n") {
+		covers := func(v Volume) bool { return path.Clean(v.Path) == path.Clean(where) }
+		if where != "" && !slices.ContainsFunc(config.Shared().Volumes, covers) {
+			paths = append(paths, where)
+		}
+	}
+	return paths
 }
 
 // Live says what serves now.

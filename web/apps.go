@@ -218,7 +218,24 @@ func (s *server) planApp(c echo.Context) error {
 	if config, err = store.WithStrategy(config, c.QueryParam("strategy")); err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, store.PlanOf(config))
+	shown := shownPlan{Plan: store.PlanOf(config)}
+	live, found, err := s.Store.Live(c.Request().Context(), app.Name)
+	if err != nil {
+		return err
+	}
+	if found {
+		release, err := s.Store.Release(c.Request().Context(), live.Release)
+		if err != nil {
+			return err
+		}
+		shown.Uncovered = release.Artefact.Uncovered(config)
+	}
+	return c.JSON(http.StatusOK, shown)
+}
+
+type shownPlan struct {
+	store.Plan
+	Uncovered []string `json:"uncovered_volumes,omitempty"` // of the live release's image
 }
 
 // configOf is what the commit of the deploy branch would be deployed with: its shipgate.yaml has a say.

@@ -32,6 +32,8 @@ const (
 
 // lab is the API on a real store, with collaborators that have state. Every answer is held to the OpenAPI document.
 type lab struct {
+	volumes string // VOLUME paths of the images of releases
+
 	t          *testing.T
 	store      *store.Store
 	runner     *fakeRunner
@@ -262,7 +264,7 @@ func (l *lab) advance(d store.Deployment, to store.Step) store.Deployment {
 		change := store.Change{}
 		switch next {
 		case store.StepBuilt:
-			change.Release = &store.Release{App: d.App, SHA: d.SHA, Source: store.SourceDockerfile, Config: []byte("{}"), SealedEnv: l.sealed(map[string]string{"STARTED_WITH": "env-of-the-release"})}
+			change.Release = &store.Release{App: d.App, SHA: d.SHA, Source: store.SourceDockerfile, Artefact: store.Artefact{Volumes: l.volumes}, Config: []byte("{}"), SealedEnv: l.sealed(map[string]string{"STARTED_WITH": "env-of-the-release"})}
 		case store.StepLive:
 			change.Verdict = store.Succeeded
 			change.Live = &store.Live{App: d.App, Deployment: d.ID, Release: d.Release, SHA: d.SHA, Container: store.ContainerName(l.store.ServerID(), d.App, d.ID)}

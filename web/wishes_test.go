@@ -149,3 +149,14 @@ func TestProtocolIsSaid(t *testing.T) {
 		}
 	}
 }
+
+// The plan names the VOLUME paths of the live image that the app has no volume for.
+func TestPlanNamesUncoveredVolumes(t *testing.T) {
+	l := newLab(t)
+	l.volumes = "/data"
+	l.createApp("hello")
+	l.advance(l.enqueue("hello"), store.StepLive)
+	if got := l.ask("GET", "/api/v1/apps/hello/plan", "").must(t, 200).body; !strings.Contains(got, `"uncovered_volumes":["/data"]`) {
+		t.Errorf("plan %s", got)
+	}
+}

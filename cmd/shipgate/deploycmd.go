@@ -23,13 +23,19 @@ func (c *cli) planCommand() *cobra.Command {
 	command := &cobra.Command{
 		Use: "plan APP", Short: "Which strategy will run, why, and the gap to expect", Args: cobra.ExactArgs(1),
 		RunE: func(command *cobra.Command, args []string) error {
-			var plan store.Plan
+			var plan struct {
+				store.Plan
+				Uncovered []string `json:"uncovered_volumes,omitempty"`
+			}
 			path := "/api/v1/apps/" + url.PathEscape(args[0]) + "/plan?strategy=" + url.QueryEscape(strategy)
 			if err := c.get(command.Context(), path, &plan); err != nil {
 				return err
 			}
 			return c.print(plan, func(w io.Writer) {
-				fmt.Fprintln(w, plan)
+				fmt.Fprintln(w, plan.Plan)
+				for _, where := range plan.Uncovered {
+					fmt.Fprintf(w, "VOLUME %s of the image has no volume of the app: its data is lost with the next deployment; keep it with: shipgate app update %s --volume data:%s\n", where, args[0], where)
+				}
 				if plan.Forced {
 					fmt.Fprintln(w, "blue-green was asked for and is not possible")
 				}
