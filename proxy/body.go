@@ -137,16 +137,19 @@ func (b *watchedBody) hurry() {
 	}
 }
 
-// finish must be called before the handler returns. A read that goes on would take the deadline away from the server when
-// that reads what is left of the body.
+// finish must be called before the handler returns: a read that goes on would take the deadline away from the server when
+// that reads what is left of the body. Such a read gets the time that is left for the rest of the body, because a client
+// whose app answered early is still sending, and must find its connection open.
 func (b *watchedBody) finish() {
 	if b == nil || b.streams {
 		return
 	}
 	b.mu.Lock()
 	b.over = true
+	if b.reading {
+		_ = b.deadline(time.Now().Add(min(bodyDiscard, b.idle)))
+	}
 	for b.reading {
-		_ = b.deadline(time.Unix(1, 0))
 		b.idleRead.Wait()
 	}
 	b.mu.Unlock()

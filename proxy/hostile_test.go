@@ -251,3 +251,35 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 		t.Errorf("the connection stays open: %v", err)
 	}
 }
+
+// TestAnswerBeforeTheBodyArrives: an app that answers before the body has arrived costs the client neither the request nor
+// the connection.
+func TestAnswerBeforeTheBodyArrives(t *testing.T) {
+	r := startRig(t)
+	answered := make(chan struct{}, 1)
+	early := rawBackend(t, func(conn net.Conn) {
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly")
+		answered <- struct{}{}
+		_, _ = io.Copy(io.Discard, conn)
+	})
+	r.apply("a", 1, 1, early, "a.test")
+	head := "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\n"
+	conn, reader := r.open(head)
+	for i := range 2 {
+		if i > 0 {
+			_, _ = io.WriteString(conn, head)
+		}
+		<-answered
+		pause(t.Context(), 100*time.Millisecond) // the proxy has the answer by now, and waits for the body
+		if _, err := io.WriteString(conn, "hello"); err != nil {
+			t.Fatalf("send body %d: %v", i, err)
+		}
+		response, err := http.ReadResponse(reader, nil)
+		if err != nil {
+			t.Fatalf("answer %d: %v", i, err)
+		}
+		if answer, err := io.ReadAll(response.Body); string(answer) != "early" || response.Close {
+			t.Errorf("answer %d is %q, close %v, error %v", i, answer, response.Close, err)
+		}
+	}
+}
