@@ -269,7 +269,11 @@ func TestAnswerBeforeTheBodyArrives(t *testing.T) {
 		if i > 0 {
 			_, _ = io.WriteString(conn, head)
 		}
-		<-answered
+		select {
+		case <-answered:
+		case <-time.After(time.Minute):
+			t.Fatalf("request %d did not reach the app", i)
+		}
 		pause(t.Context(), 100*time.Millisecond) // the proxy has the answer by now, and waits for the body
 		if _, err := io.WriteString(conn, "hello"); err != nil {
 			t.Fatalf("send body %d: %v", i, err)
