@@ -193,7 +193,7 @@ func TestActionOutlivesTheServer(t *testing.T) {
 	if err := w.server.start(); err != nil {
 		t.Fatal(err)
 	}
-	if code := s.wait(); code != exitDone || strings.Count(s.out.String(), "start   web-1 on") != 1 {
+	if code := s.wait(); code != exitDone || strings.Count(s.out.String(), ".web.1 on ") != 1 {
 		t.Errorf("exit %d\n%s\n%s", code, &s.out, w.server.log.text())
 	}
 }
