@@ -21,8 +21,8 @@ unit: ## all packages with the race detector, real engine and real git
 	scripts/packages.sh
 	scripts/engine.sh
 	scripts/tools.sh
-	go test -parallel 8 -shuffle=on -timeout 10m ./deploy # every crash schedule; the race detector below gets a sample
-	CGO_ENABLED=1 SHIPGATE_TEST_ENGINE=required go test -race $(FAST_SQLITE) -parallel 4 -shuffle=on -timeout 20m ./...
+	go test -parallel 8 -shuffle=on -timeout 20m ./deploy # every crash schedule; the race detector below gets a sample
+	CGO_ENABLED=1 SHIPGATE_TEST_ENGINE=required go test -race $(FAST_SQLITE) -parallel 4 -shuffle=on -timeout 50m ./...
 
 lint: ## formatting, vet, staticcheck, known vulnerabilities
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
