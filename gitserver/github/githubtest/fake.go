@@ -238,7 +238,7 @@ func (f *Fake) workLate(r *http.Request, late time.Duration) {
 		return
 	}
 	<-r.Context().Done()
-	time.Sleep(late)
+	<-time.After(late)
 	r = r.WithContext(context.WithoutCancel(r.Context()))
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	f.handler.ServeHTTP(discard{http.Header{}}, r)
