@@ -132,7 +132,7 @@ func TestListeningOnAnotherPort(t *testing.T) {
 var measured = regexp.MustCompile(`\d+\.\d+ s|\d+ ms|\(\d+ probes?\)|(build|stop|start|gate|cutover) \d+\.\d+|\d+\.\d+\.\d+\.\d+`)
 
 func golden(lines []string) string {
-	text := strings.Join(lines, "\n")
+	text := regexp.MustCompile(`shipgate-[0-9a-f]{8}`).ReplaceAllString(strings.Join(lines, "\n"), "shipgate-ID")
 	return measured.ReplaceAllStringFunc(text, func(found string) string {
 		return regexp.MustCompile(`[\d.]+`).ReplaceAllString(found, "N")
 	})
@@ -150,7 +150,7 @@ func TestHistoryOfSuccess(t *testing.T) {
 plan blue-green: health check GET /healthz; no gap expected
 build #5 [build 2/4] COPY go.mod go.sum ./
 build done in N s · sha256:000000…
-start hello-2 on N:8080 · N s
+start shipgate-ID.hello.2 on N:8080 · N s
 gate GET /healthz → 200 after N ms (N probe)
 route hello.example.com → 2
 live https://hello.example.com in N s (build N, start N, gate N, cutover N)
@@ -173,13 +173,13 @@ func TestHistoryOfFailure(t *testing.T) {
 	s.wantVerdict(s.push(appName, 2).ID, store.Failed, "health check failed: GET /healthz: 503 after 60ms")
 	want := `plan recreate: health check GET /healthz; requests wait while it restarts, for 30s at the most
 build done in N s · sha256:000000…
-stop hello-1 · N s
-start hello-2 on N:8080 · N s
+stop shipgate-ID.hello.1 · N s
+start shipgate-ID.hello.2 on N:8080 · N s
 gate GET /healthz → 503 for 60ms (N probes); last answer: "db: connection refused"
-log (last 50 lines of hello-2)
+log (last 50 lines of shipgate-ID.hello.2)
 log starting
 log no database
-undo hello-1 runs again · N s
+undo shipgate-ID.hello.1 runs again · N s
 failed health check; 1 keeps serving. Full log: shipgate logs hello --deployment 2`
 	if got := golden(s.lines(2)); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -208,12 +208,6 @@ func (h *objectHasher) sum() (id plumbing.Hash, err error) {
 	return id, nil
 }
 
-func (h *objectHasher) of(kind plumbing.ObjectType, content []byte) (plumbing.Hash, error) {
-	h.begin(kind, int64(len(content)))
-	_, _ = h.sha1.Write(content)
-	return h.sum()
-}
-
 var inflaters sync.Pool // of io.ReadCloser that are zlib.Resetter
 
 // newInflater borrows a zlib reader; give it back with releaseInflater.

@@ -16,7 +16,6 @@ type served struct {
 	t                   *testing.T // that the proxy lives as long as
 	dir, public, listen string
 	container           bool
-	env                 []string
 }
 
 func newServed(t *testing.T, dir string) *served {
