@@ -124,7 +124,6 @@ var composeAttacks = map[string]attempt{
 	"take the traffic of another stack's service": {try: takeTraffic, stopped: "the victim's own service answers"},
 	"connect to another stack's database":         {try: probe("tcp", "{db}:5432"), stopped: "i/o timeout"},
 	"connect to another app":                      {try: probe("tcp", "{shop}:8080"), stopped: "i/o timeout"},
-	"resolve another stack's container":           {try: probe("name", "{market project}-db-1"), stopped: "lookup"},
 
 	"volume of another app by name":   {try: pushShared("volumes: {v: {name: '{shop volume}'}}"), stopped: beyond},
 	"volume with labels":              {try: pushShared("volumes: {v: {labels: {dev.shipgate.app: shop}}}"), stopped: beyond},
