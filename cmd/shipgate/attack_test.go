@@ -219,7 +219,7 @@ func send(t *testing.T, request *http.Request, headers ...string) (status int, a
 func (s *attackScene) push(t *testing.T, app, token string, files map[string]string) error {
 	t.Helper()
 	repository := t.TempDir()
-	if _, needed := files["Dockerfile"]; needed {
+	if strings.Contains(files["Dockerfile"], "testapp") { // without it a push is faster
 		if err := os.Link(filepath.Join(s.server.bin, "testapp"), filepath.Join(repository, "testapp")); err != nil {
 			t.Fatal(err)
 		}

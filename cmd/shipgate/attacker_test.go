@@ -85,7 +85,7 @@ func pushRepoFile(text string) attack { return pushFiles(map[string]string{"ship
 
 func pushFiles(files map[string]string) attack {
 	return func(t *testing.T, a *attacker) error {
-		all := map[string]string{"Dockerfile": plainDockerfile, "index.html": "x"}
+		all := map[string]string{"index.html": "x"}
 		maps.Copy(all, files)
 		return a.push(t, a.app, a.token, all)
 	}
