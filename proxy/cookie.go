@@ -54,5 +54,6 @@ func namesSession(line string) bool { return strings.Contains(line, store.Sessio
 func isSession(pair string) bool {
 	pair = strings.TrimLeft(pair, " \t=")
 	name, _, _ := strings.Cut(pair, "=")
-	return strings.Trim(name, " \t\"") == store.SessionCookie
+	name = strings.Trim(name, " \t\"")
+	return name == store.SessionCookie || name == store.SecureSessionCookie
 }
