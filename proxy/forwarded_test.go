@@ -88,13 +88,13 @@ func TestSessionCookieStaysWithTheServer(t *testing.T) {
 	seen := make(chan []string, 1)
 	_, address := serveBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		seen <- r.Header["Cookie"]
-		for _, line := range []string{"shipgate_session=forged; Path=/", " shipgate_session =x", "=shipgate_session=nameless", "shipgate_session", "mine=shipgate_session; Path=/", "a=1"} {
+		for _, line := range []string{"shipgate_session=forged; Path=/", " shipgate_session =x", "=shipgate_session=nameless", "shipgate_session", "__Host-shipgate_session=forged; Path=/; Secure", "mine=shipgate_session; Path=/", "a=1"} {
 			w.Header().Add("Set-Cookie", line)
 		}
 	}))
 	r.apply("a", 1, 1, address, "a.test")
 	request := r.request(http.MethodGet, "a.test", "/", nil)
-	request.Header["Cookie"] = []string{"a=1;b=\"x y\"; shipgate_session=secret; c=shipgate_session", "shipgate_session=secret"}
+	request.Header["Cookie"] = []string{"a=1;b=\"x y\"; shipgate_session=secret; c=shipgate_session", "shipgate_session=secret; __Host-shipgate_session=secret"}
 	response, _ := r.do(request)
 	if got := strings.Join(<-seen, "|"); got != "a=1;b=\"x y\"; c=shipgate_session" {
 		t.Errorf("the app sees cookies %q", got)
