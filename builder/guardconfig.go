@@ -53,7 +53,7 @@ func (i *imageBuild) checkOwnLabels(labels map[string]string) error {
 	own := labels[store.LabelApp] == i.request.App && labels[store.LabelData] == i.serverID
 	inherited := []string{store.LabelApp, store.LabelData, store.LabelDeployment}
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
-		if !isReserved(name) || own && slices.Contains(inherited, name) {
+		if !store.IsReservedLabel(name) || own && slices.Contains(inherited, name) {
 			continue
 		}
 		return store.Problemf(store.CodeFailed, "%slabel %s is reserved", i.lineOf(name), name).

@@ -15,9 +15,6 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// reservedLabels begin the labels that say whose an image or a container is. Only our own calls may set them.
-var reservedLabels = []string{"dev.shipgate.", "com.docker.compose."}
-
 // checkImage decides whether an app may use an image. The reference is a normalized one. The image as the engine has it is
 // returned, or nil where the engine would have to pull it.
 func (b *Builder) checkImage(ctx context.Context, app string, named reference.Named) (*image.InspectResponse, error) {
@@ -80,7 +77,7 @@ func (b *Builder) checkLabels(app string, named reference.Named, labels map[stri
 	own = labels[store.LabelApp] == app && labels[store.LabelData] == b.serverID
 	for _, name := range slices.Sorted(maps.Keys(labels)) {
 		switch {
-		case !isReserved(name), own && strings.HasPrefix(name, "dev.shipgate."):
+		case !store.IsReservedLabel(name), own && strings.HasPrefix(name, "dev.shipgate."):
 		case labels[store.LabelApp] != "":
 			return false, foreignImage(named, "is of app "+labels[store.LabelApp]+" of shipgate")
 		default:
@@ -89,10 +86,6 @@ func (b *Builder) checkLabels(app string, named reference.Named, labels map[stri
 		}
 	}
 	return own, nil
-}
-
-func isReserved(label string) bool {
-	return slices.ContainsFunc(reservedLabels, func(prefix string) bool { return strings.HasPrefix(label, prefix) })
 }
 
 func labelsOf(inspected *image.InspectResponse) map[string]string {

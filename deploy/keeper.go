@@ -2,7 +2,6 @@ package deploy
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
@@ -13,11 +12,12 @@ import (
 // app has a keeper only while there is something to do: after news of the engine, after a deployment, while a start that
 // failed waits for its next try. A keeper works under the app's container lock and gives way to a deployment at work.
 type keepers struct {
+	containers keyedMutex // one change of an app's containers at a time
+
 	mu      sync.Mutex
 	started bool // set by Start: before, the apps are swept
 	byApp   map[string]chan struct{}
-	revived map[string]revival // by container
-	locks   map[string]*sync.Mutex
+	revived map[string]revival   // by container
 	gone    map[string]time.Time // apps that are being destroyed, by name, with the time they were created
 }
 
@@ -36,7 +36,7 @@ const (
 
 func newKeepers() *keepers {
 	return &keepers{
-		byApp: map[string]chan struct{}{}, revived: map[string]revival{}, locks: map[string]*sync.Mutex{}, gone: map[string]time.Time{},
+		byApp: map[string]chan struct{}{}, revived: map[string]revival{}, gone: map[string]time.Time{},
 	}
 }
 
@@ -47,18 +47,7 @@ func (k *keepers) start() {
 }
 
 // lockContainers keeps a keeper and a deployment from touching the same containers at once. Call unlock when done.
-func (r *Runner) lockContainers(app string) (unlock func()) {
-	k := r.keepers
-	k.mu.Lock()
-	lock := k.locks[app]
-	if lock == nil {
-		lock = &sync.Mutex{}
-		k.locks[app] = lock
-	}
-	k.mu.Unlock()
-	lock.Lock()
-	return lock.Unlock
-}
+func (r *Runner) lockContainers(app string) (unlock func()) { return r.keepers.containers.lock(app) }
 
 // followEngine has each app looked at when something happens to its containers, and all of them when the engine is lost and
 // when it is back.
@@ -236,7 +225,7 @@ func notFoundIsNil(err error) error {
 func (r *Runner) mayTouch(ctx context.Context, app string) (bool, error) {
 	unfinished, err := r.Store.Unfinished(ctx, app)
 	if err != nil || len(unfinished) == 0 || unfinished[0].StartedAt.IsZero() {
-		return err == nil, errors.Join(err)
+		return err == nil, err
 	}
 	d := unfinished[0]
 	return d.Strategy == store.BlueGreen || d.Step == store.StepQueued || d.Step == store.StepLive, nil

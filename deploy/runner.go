@@ -53,7 +53,7 @@ type Runner struct {
 
 	mu      sync.Mutex
 	lanes   map[string]*lane
-	routing map[string]*sync.Mutex // one change of an app's route at a time
+	routing keyedMutex // one change of an app's route at a time
 	closed  bool
 	work    sync.WaitGroup
 	warmed  chan struct{} // a container was put aside, so the next end of a window may be another one
@@ -82,7 +82,6 @@ func New(options Options) *Runner {
 		keepers: newKeepers(),
 		builds:  newBuildSlots(max(1, options.BuildsAtOnce)),
 		lanes:   map[string]*lane{},
-		routing: map[string]*sync.Mutex{},
 		warmed:  make(chan struct{}, 1),
 		root:    root,
 		stop:    stop,

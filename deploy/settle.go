@@ -185,11 +185,10 @@ func (a *attempt) startLive(ctx context.Context) error {
 	if a.isStack() {
 		return a.up(ctx, 0, func(string) {})
 	}
-	spec, err := a.spec()
+	spec, err := a.liveSpec()
 	if err != nil {
 		return err
 	}
-	spec.KeepRunning = true
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
 	return a.Engine.Start(bounded, spec)

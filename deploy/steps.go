@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/shipgate/shipgate/store"
@@ -234,17 +233,7 @@ func (r *Runner) applyLocked(ctx context.Context, name string, target store.Targ
 }
 
 // lockRoute keeps a change of hosts and a deployment from overwriting each other's route. Call unlock when done.
-func (r *Runner) lockRoute(app string) (unlock func()) {
-	r.mu.Lock()
-	lock := r.routing[app]
-	if lock == nil {
-		lock = &sync.Mutex{}
-		r.routing[app] = lock
-	}
-	r.mu.Unlock()
-	lock.Lock()
-	return lock.Unlock
-}
+func (r *Runner) lockRoute(app string) (unlock func()) { return r.routing.lock(app) }
 
 // goLive moves the branch and writes the verdict together with the Live row: from here on the old version may be touched.
 func (a *attempt) goLive(ctx context.Context) (store.Change, error) {
@@ -332,16 +321,22 @@ func (a *attempt) reap(ctx context.Context) (store.Change, error) {
 	return store.Change{}, nil
 }
 
+// liveSpec is the spec of a container that is live.
+func (a *attempt) liveSpec() (store.ContainerSpec, error) {
+	spec, err := a.spec()
+	spec.KeepRunning = true
+	return spec, err
+}
+
 // keepRunning gives the live container the engine's help: from now on its end is no answer to a gate but a fault.
 func (a *attempt) keepRunning(ctx context.Context) error {
 	if a.isSite() || a.isStack() {
 		return nil
 	}
-	spec, err := a.spec()
+	spec, err := a.liveSpec()
 	if err != nil {
 		return err
 	}
-	spec.KeepRunning = true
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Engine)
 	defer cancel()
 	err = retry(bounded, func(ctx context.Context) error { return a.Engine.Start(ctx, spec) })

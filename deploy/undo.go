@@ -79,11 +79,10 @@ func (a *attempt) removeOwn(ctx context.Context) error {
 
 func (a *attempt) startAgain(ctx context.Context, old *attempt) error {
 	began := time.Now()
-	spec, err := old.spec()
+	spec, err := old.liveSpec()
 	if err != nil {
 		return err
 	}
-	spec.KeepRunning = true
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Undo)
 	defer cancel()
 	err = a.untilAnswers(bounded, old, func(ctx context.Context) error { return a.Engine.Start(ctx, spec) })

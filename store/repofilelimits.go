@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// DefaultPIDs is how many processes and threads a container may have where the app's config does not say.
+// DefaultPIDs is how many processes and threads a container may have where the app's config does not say: it stops a fork
+// bomb and is more than a web app uses.
 const DefaultPIDs = 512
 
 // Limited returns the file with its resources held to what the app's config allows, and a line for each that it lowers. Who may push is

@@ -2,6 +2,7 @@ package store
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,11 @@ const (
 	LabelComposeDepends = "com.docker.compose.depends_on"
 	LabelComposeNetwork = "com.docker.compose.network"
 )
+
+// IsReservedLabel reports whether a label says whose an image or a container is. Only our own calls and Compose may set it.
+func IsReservedLabel(label string) bool {
+	return strings.HasPrefix(label, "dev.shipgate.") || strings.HasPrefix(label, "com.docker.compose.")
+}
 
 // StackContainer is what the engine says of one container that carries the label of a Compose project. Whether it is ours
 // is for the caller to find out.

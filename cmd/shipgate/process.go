@@ -117,6 +117,7 @@ func (s *services) lookAtProxy(ctx context.Context) (proxyState, error) {
 	if err := s.ensureProxy(ctx, s.public); err != nil {
 		return proxyFails, err
 	}
+	s.runner.Recheck() // the new one may have started from an old snapshot, or from none
 	return proxyWorks, nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // rule is one thing that a service may not ask for.
@@ -292,13 +294,9 @@ func (m *Model) checkLabels() error {
 			}
 		}
 		slices.Sort(all)
-		if at := slices.IndexFunc(all, reservedLabel); at >= 0 {
+		if at := slices.IndexFunc(all, store.IsReservedLabel); at >= 0 {
 			return m.problem("service %s: label %s is not the stack's to set", name, all[at]).WithHint("leave the label out")
 		}
 	}
 	return nil
-}
-
-func reservedLabel(label string) bool {
-	return strings.HasPrefix(label, "dev.shipgate.") || strings.HasPrefix(label, "com.docker.compose.")
 }

@@ -91,7 +91,7 @@ func secrets(project *types.Project) map[string]types.FileObjectConfig {
 }
 
 func ours(labels types.Labels) bool {
-	return slices.ContainsFunc(slices.Collect(maps.Keys(labels)), reservedLabel)
+	return slices.ContainsFunc(slices.Collect(maps.Keys(labels)), store.IsReservedLabel)
 }
 
 func when(wrong bool, what string) string {

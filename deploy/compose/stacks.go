@@ -162,16 +162,12 @@ func (s *Stacks) Running(ctx context.Context, app string, deployment int64) (boo
 // Down removes the containers and networks of the app's stack. Volumes stay, and so does what only carries its labels. A
 // missing stack is no error.
 func (s *Stacks) Down(ctx context.Context, app string) error {
-	release, err := s.acquire(ctx, app)
+	all, release, err := s.acquireContainers(ctx, app)
 	if err != nil {
 		return err
 	}
 	defer release()
-	found, err := s.containers(ctx, app, false)
-	if err != nil {
-		return err
-	}
-	if err := s.remove(ctx, slices.Concat(found.ours, found.old)); err != nil {
+	if err := s.remove(ctx, all); err != nil {
 		return err
 	}
 	for _, project := range []string{s.projectName(app), store.OldProjectName(app)} {
@@ -182,7 +178,20 @@ func (s *Stacks) Down(ctx context.Context, app string) error {
 	return nil
 }
 
-// List gives the apps that have containers of a stack.
+// acquireContainers waits as acquire does and returns the containers of the app's stack, under its present and its old project.
+func (s *Stacks) acquireContainers(ctx context.Context, app string) (all []store.StackContainer, release func(), err error) {
+	if release, err = s.acquire(ctx, app); err != nil {
+		return nil, nil, err
+	}
+	found, err := s.containers(ctx, app, false)
+	if err != nil {
+		release()
+		return nil, nil, err
+	}
+	return slices.Concat(found.ours, found.old), release, nil
+}
+
+// List returns the apps that have containers of a stack.
 func (s *Stacks) List(ctx context.Context) ([]string, error) {
 	containers, err := s.options.Engine.List(ctx, "")
 	if err != nil {

@@ -57,7 +57,7 @@ func TestContainersAreHardenedAndLabelled(t *testing.T) {
 	spec.StopSignal = "SIGINT"
 	found := l.start(t, spec)
 	host := found.HostConfig
-	if !slices.Contains(host.SecurityOpt, "no-new-privileges") || host.PidsLimit == nil || *host.PidsLimit != defaultPIDs {
+	if !slices.Contains(host.SecurityOpt, "no-new-privileges") || host.PidsLimit == nil || *host.PidsLimit != store.DefaultPIDs {
 		t.Errorf("security %v, pids %v", host.SecurityOpt, host.PidsLimit)
 	}
 	wantedLog := map[string]string{"max-size": "10m", "max-file": "3"}

@@ -13,12 +13,6 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// Labels of Compose that say which service of which project a container is.
-const (
-	labelProject = "com.docker.compose.project"
-	labelNumber  = "com.docker.compose.container-number"
-)
-
 // identity is what says whose a container is.
 type identity struct {
 	id, name string
@@ -44,14 +38,14 @@ func (e *Engine) owned(ctx context.Context, c identity) (bool, error) {
 
 // namedByCompose reports whether a container of a stack has the name that goes with its labels.
 func (e *Engine) namedByCompose(c identity) bool {
-	app, project := c.labels[store.LabelApp], c.labels[labelProject]
+	app, project := c.labels[store.LabelApp], c.labels[store.LabelComposeProject]
 	if c.labels[store.LabelRole] != string(store.RoleStack) || app == "" {
 		return false
 	}
 	if project != store.ProjectName(e.serverID, app) && project != store.OldProjectName(app) {
 		return false
 	}
-	if c.name == project+"-"+c.labels[labelService]+"-"+c.labels[labelNumber] {
+	if c.name == project+"-"+c.labels[store.LabelComposeService]+"-"+c.labels[store.LabelComposeNumber] {
 		return true
 	}
 	deployment, err := strconv.ParseInt(c.labels[store.LabelDeployment], 10, 64)

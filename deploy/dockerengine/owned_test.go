@@ -55,8 +55,8 @@ func TestInheritedLabelsMeanNothing(t *testing.T) {
 		"from-a-commit":    {Image: l.commit(t, spec.Name)},
 		"with-baked-label": {Image: baked},
 		"of-a-stack": {Image: l.image, Labels: map[string]string{
-			store.LabelApp: spec.App, store.LabelRole: string(store.RoleStack), labelProject: store.ProjectName(l.serverID, spec.App),
-			labelService: "web", labelNumber: "1", store.LabelDeployment: "1",
+			store.LabelApp: spec.App, store.LabelRole: string(store.RoleStack), store.LabelComposeProject: store.ProjectName(l.serverID, spec.App),
+			store.LabelComposeService: "web", store.LabelComposeNumber: "1", store.LabelDeployment: "1",
 		}},
 	} {
 		name = l.app() + "-" + name

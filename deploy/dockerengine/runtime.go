@@ -13,9 +13,6 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// labelService is where Compose says which service a container belongs to.
-const labelService = "com.docker.compose.service"
-
 // lastRuntimeRetry is the longest pause before a lost engine is asked again: what is live starts soon after its return.
 const lastRuntimeRetry = 500 * time.Millisecond
 
@@ -43,7 +40,7 @@ func statusOf(c store.Container, found *container.InspectResponse) store.Contain
 	state := found.State
 	policy := found.HostConfig.RestartPolicy
 	status := store.ContainerStatus{
-		Container: c, Service: found.Config.Labels[labelService], ExitCode: state.ExitCode, Restarts: found.RestartCount,
+		Container: c, Service: found.Config.Labels[store.LabelComposeService], ExitCode: state.ExitCode, Restarts: found.RestartCount,
 		Keep: policy.IsAlways() || policy.IsUnlessStopped(), State: store.RunRunning, Since: instant(state.StartedAt),
 	}
 	switch {

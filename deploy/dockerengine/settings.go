@@ -11,9 +11,6 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
-// defaultPIDs stops a fork bomb and is more than a web app uses.
-const defaultPIDs = 512
-
 // settings says to Docker what the spec says. Docker's own init is left out: not every engine has one, and it would
 // stand between the process and its exit code.
 func (e *Engine) settings(spec store.ContainerSpec, on network, mounted []mount.Mount) (*container.Config, *container.HostConfig, *dockernetwork.NetworkingConfig) {
@@ -68,7 +65,7 @@ func deploymentLabels(spec store.ContainerSpec) map[string]string {
 func limits(resources store.Resources) container.Resources {
 	pids := resources.PIDs
 	if pids == 0 {
-		pids = defaultPIDs
+		pids = store.DefaultPIDs
 	}
 	return container.Resources{
 		Memory:     int64(resources.Memory),
