@@ -72,7 +72,7 @@ func (g *guardedEngine) BuildOpts() gateway.BuildOpts {
 func (g *guardedEngine) Solve(ctx context.Context, request gateway.SolveRequest) (*gateway.Result, error) {
 	g.places.note(request.Definition)
 	if request.Frontend != "" {
-		return nil, store.Problemf(store.CodeFailed, "a build cannot use the frontend %s", request.Frontend)
+		return nil, store.Problemf(store.CodeFailed, "a build cannot use the frontend %s", request.Frontend).WithHint("write the Dockerfile for the built-in frontend")
 	}
 	definitions := []*pb.Definition{request.Definition}
 	for _, input := range request.FrontendInputs {

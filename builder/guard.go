@@ -36,7 +36,7 @@ func (g *guardedEngine) checkDefinition(ctx context.Context, definition *pb.Defi
 		case operation.GetExec() != nil:
 			err = g.checkExec(operation.GetExec())
 		case operation.GetBuild() != nil:
-			err = store.Problemf(store.CodeFailed, "a build within a build is not possible")
+			err = store.Problemf(store.CodeFailed, "a build within a build is not possible").WithHint("write its steps into the Dockerfile")
 		case operation.GetFile() != nil:
 			err = g.checkCopies(operation.GetFile())
 		}
@@ -61,13 +61,14 @@ func (g *guardedEngine) checkSourceStep(ctx context.Context, source *pb.SourceOp
 	case "http", "https":
 		address, err := url.Parse(source.GetIdentifier())
 		if err != nil {
-			return store.Problemf(store.CodeFailed, "%q is not a URL", source.GetIdentifier())
+			return store.Problemf(store.CodeFailed, "%q is not a URL", source.GetIdentifier()).WithHint("ADD https://HOST/FILE /FILE")
 		}
 		return g.build.checkSource(address.Host, address.Redacted())
 	case "git":
 		return g.checkGit(rest, source.GetAttrs()[pb.AttrFullRemoteURL])
 	}
-	return store.Problemf(store.CodeFailed, "a build cannot read from %s", source.GetIdentifier())
+	return store.Problemf(store.CodeFailed, "a build cannot read from %s", source.GetIdentifier()).
+		WithHint("put the files into the repository, or use an image or an https address")
 }
 
 // checkGit looks at both forms in which a step names a repository: which one counts depends on the engine.
@@ -81,7 +82,7 @@ func (g *guardedEngine) checkGit(short, full string) error {
 	}
 	remote, err := gitutil.ParseURL(full)
 	if err != nil {
-		return store.Problemf(store.CodeFailed, "%q is not the address of a git repository", full)
+		return store.Problemf(store.CodeFailed, "%q is not the address of a git repository", full).WithHint("ADD https://HOST/OWNER/NAME.git /NAME")
 	}
 	return g.build.checkSource(remote.Host, "git repository "+short)
 }
@@ -90,7 +91,7 @@ func (g *guardedEngine) checkGit(short, full string) error {
 func (g *guardedEngine) checkImage(ctx context.Context, ref string) error {
 	named, err := reference.ParseDockerRef(ref)
 	if err != nil {
-		return store.Problemf(store.CodeFailed, "%q is not a reference to an image", ref)
+		return store.Problemf(store.CodeFailed, "%q is not a reference to an image", ref).WithHint("FROM NAME:TAG")
 	}
 	if base, err := reference.ParseDockerRef(g.build.recipe.base); err == nil && named.String() == base.String() {
 		return nil // it was checked when it got this name
@@ -113,7 +114,7 @@ func (g *guardedEngine) checkExec(exec *pb.ExecOp) error {
 	}
 	for _, mount := range exec.GetMounts() {
 		if cache := mount.GetCacheOpt(); cache != nil && !g.build.ownsCache(g.build.request.App, cache.GetID()) {
-			return store.Problemf(store.CodeFailed, "cache %q is not one of this app's", cache.GetID())
+			return store.Problemf(store.CodeFailed, "cache %q is not one of this app's", cache.GetID()).WithHint("RUN --mount=type=cache,target=/PATH")
 		}
 	}
 	return nil
@@ -142,7 +143,9 @@ func tooOld(feature string) error {
 }
 
 // ResolveSourceMetadata is another way to fetch a source, so the same rules hold.
-func (g *guardedEngine) ResolveSourceMetadata(ctx context.Context, source *pb.SourceOp, options sourceresolver.Opt) (*sourceresolver.MetaResponse, error) {
+func (g *guardedEngine) ResolveSourceMetadata(
+	ctx context.Context, source *pb.SourceOp, options sourceresolver.Opt,
+) (*sourceresolver.MetaResponse, error) {
 	if err := g.checkSourceStep(ctx, source); err != nil {
 		return nil, err
 	}
@@ -151,5 +154,5 @@ func (g *guardedEngine) ResolveSourceMetadata(ctx context.Context, source *pb.So
 
 // NewContainer is not part of any build of a Dockerfile.
 func (g *guardedEngine) NewContainer(context.Context, gateway.NewContainerRequest) (gateway.Container, error) {
-	return nil, store.Problemf(store.CodeFailed, "a build cannot start containers of its own")
+	return nil, store.Problemf(store.CodeFailed, "a build cannot start containers of its own").WithHint("use RUN")
 }

@@ -112,7 +112,7 @@ func (p *push) unpackPack(ctx context.Context) (*quarantine, error) {
 		waits: func() { p.out.line("wait", fmt.Sprintf("%d other packs are being unpacked", unpackedAtOnce)) },
 	})
 	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return nil, store.Problemf(store.CodeUnreachable, "the push was broken off: %w", cause)
+		return nil, store.Problemf(store.CodeUnreachable, "the push was broken off: %w", cause).WithHint("git push again")
 	}
 	return q, err
 }

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // maxConnections is how many connections one client address may have open. A /64 of IPv6 counts as one.
@@ -33,12 +35,13 @@ func newConnections(logger *slog.Logger) *connections {
 func (c *connections) exempt(trusted trust) { c.trust.Store(&trusted) }
 
 // enter admits a connection, and says whether it is counted; or it refuses it.
-func (c *connections) enter(client netip.Addr) (counted, admitted bool) {
+func (c *connections) enter(address netip.Addr) (counted, admitted bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.free(client) || c.trust.Load().contains(client) {
+	if c.free(address) || c.trust.Load().contains(address) {
 		return false, true
 	}
+	client := store.ClientNetwork(address)
 	if c.open[client] >= c.limit {
 		if now := time.Now(); now.Sub(c.said) > time.Minute {
 			c.said = now
@@ -50,9 +53,10 @@ func (c *connections) enter(client netip.Addr) (counted, admitted bool) {
 	return true, true
 }
 
-func (c *connections) leave(client netip.Addr) {
+func (c *connections) leave(address netip.Addr) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	client := store.ClientNetwork(address)
 	if c.open[client]--; c.open[client] <= 0 {
 		delete(c.open, client)
 	}
@@ -74,28 +78,21 @@ func (l *countedListener) Accept() (net.Conn, error) {
 		if !is {
 			return conn, nil
 		}
-		client := clientOf(conn)
-		counted, admitted := l.connections.enter(client)
+		address := addressOf(conn)
+		counted, admitted := l.connections.enter(address)
 		if admitted && !counted {
 			return conn, nil
 		}
 		if admitted {
-			return &countedConn{TCPConn: tcp, leave: sync.OnceFunc(func() { l.connections.leave(client) })}, nil
+			return &countedConn{TCPConn: tcp, leave: sync.OnceFunc(func() { l.connections.leave(address) })}, nil
 		}
 		_ = conn.Close()
 	}
 }
 
-// clientOf returns who counts as one client.
-func clientOf(conn net.Conn) netip.Addr {
+func addressOf(conn net.Conn) netip.Addr {
 	both, _ := netip.ParseAddrPort(conn.RemoteAddr().String())
-	address := both.Addr().Unmap().WithZone("")
-	if address.Is6() {
-		if prefix, err := address.Prefix(64); err == nil {
-			return prefix.Addr()
-		}
-	}
-	return address
+	return both.Addr().Unmap()
 }
 
 // countedConn has all that the kernel can do for a TCP connection, such as sendfile.

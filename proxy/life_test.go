@@ -252,3 +252,23 @@ func TestConnectionsOfOneAddressAreBounded(t *testing.T) {
 		return len(r.p.connections.open) == 0
 	})
 }
+
+// A /64 network of IPv6 is one client, and a trusted proxy in it is still known by its own address.
+func TestConnectionsOfOneNetworkCountTogether(t *testing.T) {
+	c := newConnections(slog.New(slog.DiscardHandler))
+	c.limit = 1
+	first, second, trusted := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2"), netip.MustParseAddr("2001:db8::5")
+	c.exempt(trust{netip.PrefixFrom(trusted, 128)})
+	for _, step := range []struct {
+		address           netip.Addr
+		counted, admitted bool
+	}{{first, true, true}, {second, false, false}, {trusted, false, true}} {
+		if counted, admitted := c.enter(step.address); counted != step.counted || admitted != step.admitted {
+			t.Errorf("%s: counted %v, admitted %v", step.address, counted, admitted)
+		}
+	}
+	c.leave(first)
+	if _, admitted := c.enter(second); !admitted {
+		t.Error("there is no room after the first has left")
+	}
+}

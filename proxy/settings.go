@@ -53,7 +53,7 @@ func (p *process) configure(ctx context.Context, wanted Settings) error {
 		return nil
 	}
 	if _, _, err := net.SplitHostPort(wanted.PublicAddr); err != nil {
-		return store.Problemf(store.CodeUsage, "public address %q is not host:port", wanted.PublicAddr)
+		return store.Problemf(store.CodeUsage, "public address %q is not host:port", wanted.PublicAddr).WithHint("shipgate serve --public-addr :80")
 	}
 	var next *front
 	if !leadsTo(wanted.PublicAddr, p.public.listener.Addr().String()) {

@@ -90,17 +90,23 @@ func (s *Store) countWrongToken(remote string, now time.Time) (tooMany bool) {
 	return w.seen[address] > wrongOfOne || w.inAll > wrongInAll
 }
 
-// networkOf returns an IPv4 address as it is, and the /64 network of an IPv6 one, which one host may have all of.
+// ClientNetwork returns what counts as one client: an IPv4 address, or the start of the /64 network of an IPv6 one, which one
+// host may have all of.
+func ClientNetwork(address netip.Addr) netip.Addr {
+	address = address.Unmap().WithZone("")
+	if !address.Is6() {
+		return address
+	}
+	return netip.PrefixFrom(address, 64).Masked().Addr()
+}
+
+// networkOf returns the client's network as it is written to the audit log.
 func networkOf(remote string) string {
 	address, err := netip.ParseAddr(remote)
 	if err != nil || address.Unmap().Is4() {
 		return remote
 	}
-	network, err := address.WithZone("").Prefix(64)
-	if err != nil {
-		return remote
-	}
-	return network.String()
+	return ClientNetwork(address).String() + "/64"
 }
 
 // writeWrongTokens writes one entry for each address with what is pending.

@@ -32,7 +32,7 @@ func (r tokenRequest) rights() (store.Rights, error) {
 	case r.Scope == "":
 		return store.NewRights(r.Rights...)
 	case len(r.Rights) > 0:
-		return nil, store.Problemf(store.CodeUsage, "name rights or scope, not both")
+		return nil, store.Problemf(store.CodeUsage, "name rights or scope, not both").WithHint("shipgate token create --rights read,deploy")
 	}
 	return store.RightsOfScope(r.Scope)
 }

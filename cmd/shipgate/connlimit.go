@@ -6,11 +6,13 @@ import (
 	"slices"
 	"sync"
 	"syscall"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // Limits on connections to the API and to git.
 const (
-	connectionsOfOne = 256   // from one address; trusted proxies are exempt
+	connectionsOfOne = 256   // from one address, or one /64 network of IPv6; trusted proxies are exempt
 	connectionsInAll = 4_096 // or half of the file descriptors that the process may have
 )
 
@@ -59,12 +61,14 @@ func addressOf(conn net.Conn) netip.Addr {
 func (l *limitedListener) take(address netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	exempt := slices.ContainsFunc(l.exempt, func(network netip.Prefix) bool { return network.Contains(address) })
-	if l.total >= l.inAll || (!exempt && l.open[address] >= l.ofOne) {
+	client, exempt := store.ClientNetwork(address), l.isExempt(address)
+	if l.total >= l.inAll || !exempt && l.open[client] >= l.ofOne {
 		return false
 	}
 	l.total++
-	l.open[address]++
+	if !exempt {
+		l.open[client]++
+	}
 	return true
 }
 
@@ -72,9 +76,17 @@ func (l *limitedListener) give(address netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.total--
-	if l.open[address]--; l.open[address] == 0 {
-		delete(l.open, address)
+	if l.isExempt(address) {
+		return
 	}
+	client := store.ClientNetwork(address)
+	if l.open[client]--; l.open[client] == 0 {
+		delete(l.open, client)
+	}
+}
+
+func (l *limitedListener) isExempt(address netip.Addr) bool {
+	return slices.ContainsFunc(l.exempt, func(network netip.Prefix) bool { return network.Contains(address) })
 }
 
 // limitedConn counts itself out when it is closed.

@@ -64,3 +64,18 @@ func TestConnectionsAreLimitedPerAddress(t *testing.T) {
 		})
 	}
 }
+
+// A /64 network of IPv6 is one client, and a trusted proxy in it is still known by its own address.
+func TestConnectionsOfOneNetworkCountTogether(t *testing.T) {
+	trusted := netip.MustParseAddr("2001:db8::5")
+	l := limitConnections(nil, []netip.Prefix{netip.PrefixFrom(trusted, 128)})
+	l.ofOne, l.inAll = 1, 10
+	first, second := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
+	if !l.take(trusted) || !l.take(first) || l.take(second) {
+		t.Errorf("open: %v", l.open)
+	}
+	l.give(first)
+	if !l.take(second) {
+		t.Error("there is no room after the first has left")
+	}
+}

@@ -57,7 +57,8 @@ func (c *cli) readSecret() (string, error) {
 		return "", fmt.Errorf("read standard input: %w", err)
 	}
 	if len(text) > longestSecret {
-		return "", store.Problemf(store.CodeUsage, "standard input has more than %d bytes", longestSecret)
+		return "", store.Problemf(store.CodeUsage, "standard input has more than %d bytes", longestSecret).
+			WithHint("a variable is no place for a file: keep it in a volume, or in the image")
 	}
 	return strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r"), nil
 }
@@ -71,7 +72,7 @@ func (c *cli) envValues(ctx context.Context, args []string, file string) (map[st
 			err = parseDotenv(text, values)
 		}
 		if err != nil {
-			return nil, store.Problemf(store.CodeUsage, "read %s: %w", file, err)
+			return nil, store.Problemf(store.CodeUsage, "read %s: %w", file, err).WithHint("one NAME=VALUE a line: shipgate env APP set --from-file FILE")
 		}
 	}
 	read := file == "-"
@@ -81,7 +82,7 @@ func (c *cli) envValues(ctx context.Context, args []string, file string) (map[st
 		var err error
 		switch {
 		case value == "-" && read:
-			err = store.Problemf(store.CodeUsage, "standard input can be read only once")
+			err = store.Problemf(store.CodeUsage, "standard input can be read only once").WithHint("shipgate env APP set --from-file -")
 		case value == "-":
 			read = true
 			value, err = c.readSecret()

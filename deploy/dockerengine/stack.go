@@ -146,9 +146,9 @@ func (e *Engine) StackChanges(ctx context.Context, project string) <-chan struct
 	return changes
 }
 
-// ConnectStack puts the routed container of a stack on the network that the proxy dials the address on. It gives the container no name there: Compose would have added the
-// names of its service and container as aliases, which every container on the network could then take for its own. It can
-// be repeated.
+// ConnectStack puts the routed container of a stack on the network that the proxy dials the address on. It gives the
+// container no name there: Compose would add the names of its service and container as aliases, which every container on
+// the network could then take for its own. It can be repeated.
 func (e *Engine) ConnectStack(ctx context.Context, app, id string, address netip.AddrPort) error {
 	known, err := e.networkOf(ctx, app, address)
 	if err != nil {
