@@ -52,8 +52,7 @@ func (b *Builder) collectImages(ctx context.Context, keep keeps, dry bool) ([]st
 	return found, errors.Join(errs...)
 }
 
-// ourTags lists the tags that the build gave which the image's labels name. Before images were named after the server as well, they
-// were called shipgate/APP.
+// ourTags lists the tags that the build gave which the image's labels name.
 func (b *Builder) ourTags(one image.Summary) (builtImage, []string) {
 	deployment, err := strconv.ParseInt(one.Labels[store.LabelDeployment], 10, 64)
 	built := builtImage{one.Labels[store.LabelApp], deployment}
@@ -63,8 +62,7 @@ func (b *Builder) ourTags(one image.Summary) (builtImage, []string) {
 	var tags []string
 	for _, tag := range one.RepoTags {
 		repository, isOurs := strings.CutSuffix(tag, ":"+strconv.FormatInt(deployment, 10))
-		repository += "/"
-		if isOurs && (strings.HasPrefix(repository, b.repository(built.app)+"/") || strings.HasPrefix(repository, "shipgate/"+built.app+"/")) {
+		if isOurs && b.isOwnName(built.app, repository) {
 			tags = append(tags, tag)
 		}
 	}

@@ -32,7 +32,7 @@ func (b *Builder) checkImage(ctx context.Context, app string, named reference.Na
 			return &inspected, nil
 		}
 	}
-	if owner, ours := ownerOf(named); ours && (local || !b.isOwnName(app, named)) {
+	if owner, ours := ownerOf(named); ours && (local || !b.isOwnName(app, reference.FamiliarName(named))) {
 		return nil, foreignImage(named, "is of app "+owner+" of shipgate")
 	}
 	if err := b.checkRegistry(ctx, app, named); err != nil {
@@ -61,9 +61,10 @@ func ownerOf(named reference.Named) (app string, ours bool) {
 	return app, true
 }
 
-// isOwnName reports whether builds of the app may have made the name, now or in an earlier version of shipgate.
-func (b *Builder) isOwnName(app string, named reference.Named) bool {
-	name := reference.FamiliarName(named) + "/"
+// isOwnName reports whether builds of the app may have made an image's name. Before images were named after the server as
+// well, they were called shipgate/APP.
+func (b *Builder) isOwnName(app, name string) bool {
+	name += "/"
 	return strings.HasPrefix(name, b.repository(app)+"/") || strings.HasPrefix(name, "shipgate/"+app+"/")
 }
 
