@@ -19,14 +19,18 @@ func (a *attempt) startStack(ctx context.Context) error {
 		return err
 	}
 	defer a.lockContainers(a.d.App)()
-	lines := a.newLineLog("start") // what Compose says is in the history before anything that follows
-	err := a.up(ctx, a.config.Shared().Liveness.Or(store.DefaultStackLiveness), lines.add)
-	lines.close()
-	if err != nil {
+	if err := a.upWithLog(ctx); err != nil {
 		return err
 	}
 	a.say(ctx, "start", "%s on %s · %s", a.d.Container, a.d.Address, seconds(time.Since(began)))
 	return nil
+}
+
+// upWithLog has what Compose says in the history before anything that follows.
+func (a *attempt) upWithLog(ctx context.Context) error {
+	lines := a.newLineLog("start")
+	defer lines.close()
+	return a.up(ctx, a.config.Shared().Liveness.Or(store.DefaultStackLiveness), lines.add)
 }
 
 // up makes the app's stack that of this deployment. On trial every service has to live for a while.
