@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/shipgate/shipgate/store"
@@ -69,17 +70,32 @@ func (a *attempt) keepWarm(ctx context.Context) error {
 	grace := a.config.Shared().StopGrace.Or(store.DefaultStopGrace)
 	bounded, cancel := context.WithTimeout(ctx, grace+a.Patience.Reap)
 	defer cancel()
-	err = retry(bounded, func(ctx context.Context) error { return a.Engine.Stop(ctx, previous.Container, grace) })
+	kept := false
+	err = retry(bounded, func(ctx context.Context) (err error) {
+		kept, err = a.stopAndKeep(ctx, previous.Container, grace)
+		return err
+	})
 	switch {
 	case ctx.Err() != nil:
 		return errors.Join(err, ctx.Err())
 	case err != nil:
 		a.logger.Error("put old container aside", "container", previous.Container, "error", err)
+	}
+	if !kept {
 		_, err := a.Store.EndWarm(ctx, previous.ID)
 		return err
 	}
 	a.say(ctx, "warm", "%s is kept, stopped, for %s", previous.Container, window)
 	return nil
+}
+
+// stopAndKeep stops a container; false when it is gone, as after a docker rm by hand.
+func (a *attempt) stopAndKeep(ctx context.Context, name string, grace time.Duration) (kept bool, err error) {
+	if err := a.Engine.Stop(ctx, name, grace); err != nil {
+		return false, err
+	}
+	present, err := a.Engine.List(ctx, a.d.App)
+	return slices.ContainsFunc(present, func(c store.Container) bool { return c.Name == name }), err
 }
 
 // lookAtWarm has the ends of the windows looked at again.
