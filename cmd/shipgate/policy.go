@@ -31,13 +31,9 @@ func (s *services) policyFindings() []store.Finding {
 	return findings
 }
 
-// auditPolicy records what this start of the server allows beyond the defaults.
+// auditPolicy records what this server allows beyond the defaults, when that is not what it allowed at its last start.
 func (s *services) auditPolicy(ctx context.Context) error {
-	lines := s.policyRules.Lines()
-	if len(lines) == 0 {
-		return nil
-	}
-	return s.store.Audit(ctx, store.AuditEntry{Who: "operator", Action: "serve " + strings.Join(lines, " "), Outcome: store.AuditDone})
+	return s.store.AuditPolicy(ctx, strings.Join(s.policyRules.Lines(), " "))
 }
 
 // defaultBuilds is how many builds run at once where the operator does not say.
