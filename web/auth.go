@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -47,7 +48,7 @@ func (s *server) appOf(c echo.Context, token store.Token) (string, error) {
 		d, err := s.deploymentOf(c)
 		return d.App, err
 	}
-	if c.Request().Method == "GET" && strings.HasSuffix(c.Path(), "/apps") {
+	if c.Request().Method == "GET" && slices.Contains([]string{"/api/v1/apps", "/api/v1/status"}, c.Path()) {
 		return token.App, nil
 	}
 	return "", nil

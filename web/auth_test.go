@@ -74,8 +74,9 @@ var mayAsk = map[string]string{
 	"showAudit":        operators,
 	"startApp":         deployers,
 	"restartApp":       deployers,
-	"listStatus":       allReaders,
+	"listStatus":       anyToken,
 	"stopApp":          deployers,
+	"purgeSite":        deployers,
 }
 
 func TestAuthorisation(t *testing.T) {
@@ -186,6 +187,11 @@ func TestTokenSeesItsOwnAppOnly(t *testing.T) {
 	ask("/api/v1/apps").must(t, http.StatusOK).into(t, &apps)
 	if len(apps) != 1 || apps[0].Name != "hello" {
 		t.Errorf("it sees %+v", apps)
+	}
+	var statuses []store.AppStatus
+	ask("/api/v1/status").must(t, http.StatusOK).into(t, &statuses)
+	if len(statuses) != 1 || statuses[0].App != "hello" {
+		t.Errorf("it sees the states of %+v", statuses)
 	}
 	there, missing := ask("/api/v1/apps/other"), ask("/api/v1/apps/nothing")
 	if there.status != http.StatusForbidden || there.body != missing.body {
