@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -321,5 +322,15 @@ func TestSiteIsSwitchedDuringAnAnswer(t *testing.T) {
 	}
 	if status, body := r.get("s.test", "/large.bin"); status != 200 || strings.Trim(body, "2") != "" {
 		t.Errorf("after the switch: %d and other content", status)
+	}
+}
+
+func TestLongestPathIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../docs/static-sites.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("A path longer than %d KiB is answered with 414", maxPath>>10); !strings.Contains(string(text), want) {
+		t.Errorf("docs/static-sites.md does not say %q", want)
 	}
 }
