@@ -97,7 +97,18 @@ func parseObject(line string) (key string, o object, ok bool) {
 	return fields[0], o, true
 }
 
+// namesFile lists the paths of a release tree, each ended by a zero byte. It spares those who need only these the manifest,
+// which is many times larger.
+const namesFile = "names"
+
 func (m manifest) write(dir string) error {
+	var names strings.Builder
+	for name := range m.Files {
+		names.WriteString(name + "\x00")
+	}
+	if err := os.WriteFile(filepath.Join(dir, namesFile), []byte(names.String()), 0o644); err != nil {
+		return err
+	}
 	data, err := json.Marshal(m)
 	if err != nil {
 		return err

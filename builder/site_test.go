@@ -67,6 +67,15 @@ func (l *lab) published(t testing.TB, artefact store.Artefact) (manifest, map[st
 	if err := json.Unmarshal(data, &m); err != nil {
 		t.Fatal(err)
 	}
+	names, err := os.ReadFile(filepath.Join(tree, namesFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := strings.Split(strings.TrimSuffix(string(names), "\x00"), "\x00")
+	slices.Sort(listed)
+	if want := slices.Sorted(maps.Keys(m.Files)); len(want) > 0 && !slices.Equal(listed, want) {
+		t.Errorf("the list of names has %q, the manifest %q", listed, want)
+	}
 	contents := map[string]string{}
 	for name, entry := range m.Files {
 		content, err := os.ReadFile(filepath.Join(tree, "files", name))

@@ -3,8 +3,11 @@ package deploy
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/shipgate/shipgate/store"
@@ -59,10 +62,13 @@ func (a *attempt) sayEarlier(ctx context.Context) {
 	if len(a.earlier) == 0 {
 		return
 	}
-	present, gone, until := filesOf(a.sitePath()), map[string]bool{}, time.Time{}
+	present, gone, until := map[string]bool{}, map[string]bool{}, time.Time{}
+	for _, name := range filesOf(a.sitePath()) {
+		present[name] = true
+	}
 	for _, earlier := range a.earlier {
-		for name := range filesOf(earlier.Site) {
-			if _, stays := present[name]; !stays && store.HasHashedName(name) && !earlier.Purged(name) {
+		for _, name := range filesOf(earlier.Site) {
+			if !present[name] && store.HasHashedName(name) && !earlier.Purged(name) {
 				gone[name] = true
 				if earlier.Until.After(until) {
 					until = earlier.Until
@@ -76,8 +82,20 @@ func (a *attempt) sayEarlier(ctx context.Context) {
 	}
 }
 
-// filesOf are the files that a release tree serves, by path. One that cannot be read has none: the proxy serves none of it.
-func filesOf(tree string) map[string]struct{} {
+// filesOf returns the paths of the files that a release tree serves. One that cannot be read has none: the proxy serves none of
+// it. Trees of earlier versions have no list of names, only the manifest, which takes many times longer to read.
+func filesOf(tree string) []string {
+	names, err := os.ReadFile(filepath.Join(tree, "names"))
+	if err != nil {
+		return manifestFiles(tree)
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(string(names), "\x00"), "\x00")
+}
+
+func manifestFiles(tree string) []string {
 	var manifest struct {
 		Files map[string]struct{} `json:"files"`
 	}
@@ -85,5 +103,5 @@ func filesOf(tree string) map[string]struct{} {
 	if err != nil || json.Unmarshal(text, &manifest) != nil {
 		return nil
 	}
-	return manifest.Files
+	return slices.Collect(maps.Keys(manifest.Files))
 }
