@@ -137,6 +137,7 @@ func (a *attempt) containerSpec() store.ContainerSpec {
 		Image:      a.release.Artefact.Image,
 		Env:        environ(env),
 		Port:       a.release.Artefact.Port,
+		Calls:      shared.Calls,
 		Volumes:    a.volumes(),
 		Resources:  shared.Resources,
 		StopSignal: shared.StopSignal,

@@ -19,6 +19,9 @@ func (a *attempt) build(ctx context.Context) (store.Change, error) {
 	if err != nil {
 		return store.Change{}, err
 	}
+	if err := a.checkCalls(ctx); err != nil {
+		return store.Change{}, err
+	}
 	artefact, err := a.buildArtefact(ctx)
 	if err != nil {
 		return store.Change{}, err

@@ -65,5 +65,6 @@ func (a *attempt) commandSpec(words []string) store.ContainerSpec {
 	spec := a.containerSpec()
 	spec.Deployment = a.d.ID
 	spec.Role, spec.Command, spec.Address = store.RoleCommand, words, netip.AddrPort{}
+	spec.Calls = nil // the engine picks its address, so the proxy could not know who calls
 	return spec
 }

@@ -29,6 +29,7 @@ type Options struct {
 	SitesDir     string                                                           // where site artefacts are
 	StacksDir    string                                                           // where stack artefacts are, and the apps' own folders
 	BuildsAtOnce int                                                              // 0: one
+	InternalPort int                                                              // where apps call each other, on the bridge; 0: 80
 	Logger       *slog.Logger
 	Patience     Patience
 }
@@ -54,6 +55,7 @@ type Runner struct {
 	mu      sync.Mutex
 	lanes   map[string]*lane
 	routing keyedMutex // one change of an app's route at a time
+	sharing sync.Mutex // reads who may call whom, and tells the router
 	closed  bool
 	work    sync.WaitGroup
 	warmed  chan struct{} // a container was put aside, so the next end of a window may be another one
@@ -142,6 +144,9 @@ func (r *Runner) reconcile(ctx context.Context) {
 	defer cancel()
 	if err := r.reconcileRoutes(routing); err != nil {
 		r.Logger.Error("put routes right", "error", err)
+	}
+	if err := r.ShareCalls(routing); err != nil {
+		r.Logger.Error("tell who may call apps", "error", err)
 	}
 	if err := r.sweep(ctx); err != nil {
 		r.Logger.Error("put containers right", "error", err)

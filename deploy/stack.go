@@ -18,6 +18,9 @@ func (a *attempt) startStack(ctx context.Context) error {
 	if err := a.place(ctx); err != nil {
 		return err
 	}
+	if err := a.allowCalls(ctx); err != nil {
+		return err
+	}
 	defer a.lockContainers(a.d.App)()
 	if err := a.upWithLog(ctx); err != nil {
 		return err
@@ -35,7 +38,7 @@ func (a *attempt) upWithLog(ctx context.Context) error {
 
 // up makes the app's stack that of this deployment. On trial every service has to live for a while.
 func (a *attempt) up(ctx context.Context, liveness time.Duration, log func(string)) error {
-	spec, err := a.stackSpec()
+	spec, err := a.stackSpec(ctx)
 	if err != nil {
 		return err
 	}
@@ -48,7 +51,7 @@ func (a *attempt) up(ctx context.Context, liveness time.Duration, log func(strin
 	return nil
 }
 
-func (a *attempt) stackSpec() (store.StackSpec, error) {
+func (a *attempt) stackSpec(ctx context.Context) (store.StackSpec, error) {
 	config, ok := a.config.(*store.ComposeConfig)
 	address, err := netip.ParseAddrPort(a.d.Address)
 	if err != nil || !ok {
@@ -58,9 +61,13 @@ func (a *attempt) stackSpec() (store.StackSpec, error) {
 	if config.Healthcheck != nil {
 		wait = max(wait, config.Healthcheck.Timeout.Or(0))
 	}
+	gateway, err := a.gateway(ctx)
+	if err != nil {
+		return store.StackSpec{}, err
+	}
 	return store.StackSpec{
 		App: a.d.App, Deployment: a.d.ID, Container: a.d.Container, Dir: filepath.Join(a.StacksDir, filepath.FromSlash(a.release.Artefact.Stack)),
-		Data: filepath.Join(a.StacksDir, a.d.App, "data"), Config: config, Env: a.env, Address: address,
+		Data: filepath.Join(a.StacksDir, a.d.App, "data"), Config: config, Env: a.env, Address: address, Calls: config.Calls, Gateway: gateway,
 		Port: a.release.Artefact.Port, Wait: wait,
 	}, nil
 }

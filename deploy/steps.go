@@ -102,6 +102,9 @@ func (a *attempt) startContainer(ctx context.Context) error {
 	if err := a.place(bounded); err != nil {
 		return err
 	}
+	if err := a.allowCalls(ctx); err != nil {
+		return err
+	}
 	spec, err := a.spec()
 	if err != nil {
 		return err

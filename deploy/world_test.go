@@ -119,6 +119,18 @@ type fakeRouter struct {
 	inFlight map[int64]int // requests that do not end by themselves, by deployment
 	applied  []store.Route
 	refuse   error // what Apply answers, when set
+	internal store.Internal
+}
+
+// ShareCalls takes the whole set. It is no point of its own: repeating it changes nothing.
+func (r *fakeRouter) ShareCalls(ctx context.Context, internal store.Internal) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if internal.Listen == "" {
+		internal.Listen = r.internal.Listen
+	}
+	r.internal = internal
+	return ctx.Err()
 }
 
 func (r *fakeRouter) locked(ctx context.Context, op string, effect func() error) error {

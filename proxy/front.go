@@ -86,18 +86,42 @@ func (p *process) fronts() []*front {
 // listenPublic takes an address. Where one of our own listeners stands in the way with the same port on another address,
 // both have it: the kernel prefers the more specific one.
 func listenPublic(ctx context.Context, address string, ours ...net.Listener) (net.Listener, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		listener, err = listenBeside(ctx, address, ours, err)
-	}
+	listener, err := listen(ctx, address, ours)
 	if err != nil {
 		return nil, explainListen(address, err)
+	}
+	return listener, nil
+}
+
+// listen takes an address with the options, each a socket option of IP that is set before.
+func listen(ctx context.Context, address string, ours []net.Listener, options ...int) (net.Listener, error) {
+	listener, err := listenWith(ctx, address, options)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		listener, err = listenBeside(ctx, address, ours, options, err)
+	}
+	if err != nil {
+		return nil, err
 	}
 	setSocket(listener, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, sendTimeout)
 	return listener, nil
 }
 
-func listenBeside(ctx context.Context, address string, ours []net.Listener, taken error) (net.Listener, error) {
+// listenWith takes an address. The port may be shared where options of the socket level say so.
+func listenWith(ctx context.Context, address string, ipOptions []int, socketOptions ...int) (net.Listener, error) {
+	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		return raw.Control(func(fd uintptr) {
+			for _, option := range ipOptions {
+				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, option, 1)
+			}
+			for _, option := range socketOptions {
+				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, 1)
+			}
+		})
+	}}
+	return config.Listen(ctx, "tcp", address)
+}
+
+func listenBeside(ctx context.Context, address string, ours []net.Listener, ipOptions []int, taken error) (net.Listener, error) {
 	_, port, _ := net.SplitHostPort(address)
 	var same []net.Listener
 	for _, one := range ours {
@@ -113,10 +137,7 @@ func listenBeside(ctx context.Context, address string, ours []net.Listener, take
 		share(one, 1)
 		defer share(one, 0)
 	}
-	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		return raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1) })
-	}}
-	listener, err := config.Listen(ctx, "tcp", address)
+	listener, err := listenWith(ctx, address, ipOptions, unix.SO_REUSEPORT)
 	if err == nil {
 		share(listener, 0) // nobody else may join
 	}

@@ -33,24 +33,29 @@ func newHandler(router *router) *handler {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{trust: *h.trust.Load()}
 	x.trusted = x.trust.contains(remoteAddress(r))
+	h.serve(w, r, x, func(t *table) *entry { return t.lookup(r.Host) })
+}
+
+// serve answers a request by the app that find gives; nil is none.
+func (h *handler) serve(w http.ResponseWriter, r *http.Request, x *exchange, find func(*table) *entry) {
 	if x.body = watchBody(w, r, h.bodyIdle); x.body != nil && !x.body.streams {
 		w = &watchedWriter{ResponseWriter: w, body: x.body}
 	}
 	defer x.body.finish()
 	r = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
-	h.answer(w, r)
+	h.answer(w, r, find)
 }
 
 // answer tries until the request has reached a target. The table is read anew each time: it may have changed because of
 // what made the last try fail.
-func (h *handler) answer(w http.ResponseWriter, r *http.Request) {
+func (h *handler) answer(w http.ResponseWriter, r *http.Request, find func(*table) *entry) {
 	if r.Method == http.MethodConnect {
 		page(w, r, http.StatusMethodNotAllowed, "this is no forward proxy")
 		return
 	}
 	dial := dialing{pause: firstDialPause, deadline: time.Now().Add(h.dialBudget)}
 	for {
-		found := h.router.table.Load().lookup(r.Host)
+		found := find(h.router.table.Load())
 		if found == nil {
 			page(w, r, http.StatusNotFound, "no app here")
 			return

@@ -27,6 +27,7 @@ const (
 	inheritReady       = "ready"       // a pipe that gets our Status as JSON when we serve
 	inheritPublic      = "public"      // the public listener
 	inheritControl     = "control"     // the control listener
+	inheritInternal    = "internal"    // the listener for calls between apps
 	inheritPredecessor = "predecessor" // a pipe that ends when the process before us does
 )
 
@@ -40,6 +41,7 @@ const firstInherited = 3
 type inheritance struct {
 	ready           *os.File
 	public, control net.Listener
+	internal        net.Listener // nil where there is none
 	predecessor     *os.File
 	predecessorGone chan struct{}
 	watched         chan struct{} // closed when nobody looks at predecessor any more
@@ -77,6 +79,8 @@ func (from *inheritance) take(name string, file *os.File) (err error) {
 		from.public, err = net.FileListener(file)
 	case inheritControl:
 		from.control, err = net.FileListener(file)
+	case inheritInternal:
+		from.internal, err = net.FileListener(file)
 	}
 	return errors.Join(err, file.Close())
 }
@@ -153,27 +157,34 @@ func (p *process) startSuccessor(ctx context.Context, executable string) (Status
 	}
 	defer theirEnd.Close()
 	p.lifeline = ourEnd
-	public, err := listenerFile(p.public.listener, inheritPublic)
-	if err != nil {
-		return Status{}, err
+	files := []namedFile{{inheritPredecessor, theirEnd}}
+	for name, listener := range p.handedOn() {
+		file, err := listenerFile(listener, name)
+		if err != nil {
+			return Status{}, err
+		}
+		defer file.Close()
+		files = append(files, namedFile{name, file})
 	}
-	defer public.Close()
-	control, err := listenerFile(p.control, inheritControl)
-	if err != nil {
-		return Status{}, err
-	}
-	defer control.Close()
 	command := command(executable, p.DataDir, p.PublicAddr)
 	command.Stdout, command.Stderr = os.Stdout, os.Stderr
 	bounded, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	status, err := startReady(bounded, command, namedFile{inheritPublic, public}, namedFile{inheritControl, control},
-		namedFile{inheritPredecessor, theirEnd})
+	status, err := startReady(bounded, command, files...)
 	if err != nil {
 		return Status{}, errors.Join(fmt.Errorf("start new proxy: %w", err), p.closeLifeline())
 	}
 	// It outlives us, so nobody here waits for it.
 	return status, command.Process.Release()
+}
+
+// handedOn returns the listeners that a successor gets, by name.
+func (p *process) handedOn() map[string]net.Listener {
+	all := map[string]net.Listener{inheritPublic: p.public.listener, inheritControl: p.control}
+	if p.internal != nil {
+		all[inheritInternal] = p.internal.listener
+	}
+	return all
 }
 
 // listenerFile duplicates the socket. The File method of net would take it out of non-blocking mode, for us as well.

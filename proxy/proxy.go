@@ -59,6 +59,7 @@ type process struct {
 	telling     sync.Mutex // guards public and the settings against status, which waits for no change
 	public      *front
 	internal    *front // for requests of apps to each other; nil where there is none
+	callers     *internalHandler
 	retired     []*front
 	control     net.Listener
 	controls    *http.Server
@@ -115,6 +116,7 @@ func open(ctx context.Context, opts Options, from *inheritance) (*process, error
 	p.router = newRouter(opts.DataDir, opts.Logger)
 	p.router.predecessor = from.predecessorGone
 	p.handler = newHandler(p.router)
+	p.callers = &internalHandler{handler: p.handler}
 	if err := os.MkdirAll(opts.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}
@@ -129,6 +131,7 @@ func open(ctx context.Context, opts Options, from *inheritance) (*process, error
 		p.closeListeners()
 		return nil, err
 	}
+	p.openInternal(ctx, from)
 	return p, nil
 }
 
@@ -262,8 +265,13 @@ func (p *process) closeLifeline() error {
 func (p *process) status() Status {
 	p.telling.Lock()
 	defer p.telling.Unlock()
+	internal := ""
+	if p.internal != nil {
+		internal = p.internal.listener.Addr().String()
+	}
 	return Status{
 		PID:        syscall.Getpid(),
+		Internal:   internal,
 		PublicAddr: p.public.listener.Addr().String(),
 		Version:    version(),
 		Generation: Generation,

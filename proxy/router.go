@@ -27,6 +27,7 @@ type router struct {
 	changing sync.Mutex           // one change at a time; requests never take it
 	moved    bool                 // another process has the table now, or will
 	settings *Settings            // nil until they are known
+	internal store.Internal       // who may call whom
 	draining map[string][]*target // by app: replaced, with requests still under way
 }
 
@@ -44,7 +45,7 @@ func (r *router) load() error {
 	if err != nil {
 		return err
 	}
-	r.settings = last.Settings
+	r.settings, r.internal = last.Settings, last.Internal
 	apps := map[string]*entry{}
 	for _, route := range last.Routes {
 		backend, err := newBackend(route, r.shelf, r.logger)
@@ -93,7 +94,7 @@ func (r *router) apply(route store.Route) error {
 
 // save writes the table to disk, with the settings.
 func (r *router) save(changed *table) error {
-	return r.snapshots.save(snapshot{Settings: r.settings, Routes: changed.routes()})
+	return r.snapshots.save(snapshot{Settings: r.settings, Internal: r.internal, Routes: changed.routes()})
 }
 
 // put makes the table the one in force. The order matters: a target is open before the table names it, and closed only

@@ -53,6 +53,9 @@ func (t *table) lookup(host string) *entry {
 	if strings.HasPrefix(name, "*") {
 		return nil // no host is called so, and our own keys are
 	}
+	if _, internal := internalApp(name); internal {
+		return nil // also where an app has such a host from before
+	}
 	if e := t.hosts[name]; e != nil {
 		return e
 	}

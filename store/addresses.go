@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 )
 
 // PlaceContainer stores the name and address of a deployment's container, before it is created. Repeating it changes
@@ -74,7 +73,7 @@ func (p AddressPool) size() int64 {
 	return int64(p.LastPort - p.FirstPort + 1)
 }
 
-// at gives the n-th address of an IPv4 pool, unless it is the network's own, the broadcast or a reserved one.
+// at gives the n-th address of an IPv4 pool, unless it is the network's own, the broadcast or the gateway's.
 func (p AddressPool) at(n int64, port int) (netip.AddrPort, bool) {
 	if !p.Subnet.IsValid() {
 		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(p.FirstPort+int(n))), true
@@ -86,7 +85,7 @@ func (p AddressPool) at(n int64, port int) (netip.AddrPort, bool) {
 	if n == 0 || n == p.size()-1 {
 		return netip.AddrPort{}, false
 	}
-	if slices.Contains(p.Reserved, addr) {
+	if addr == p.Gateway {
 		return netip.AddrPort{}, false
 	}
 	return netip.AddrPortFrom(addr, uint16(port)), true

@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-func subnet(t *testing.T, prefix string, reserved ...string) AddressPool {
+func subnet(t *testing.T, prefix string, gateway ...string) AddressPool {
 	t.Helper()
 	pool := AddressPool{Subnet: netip.MustParsePrefix(prefix)}
-	for _, address := range reserved {
-		pool.Reserved = append(pool.Reserved, netip.MustParseAddr(address))
+	for _, address := range gateway {
+		pool.Gateway = netip.MustParseAddr(address)
 	}
 	return pool
 }

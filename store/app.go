@@ -44,7 +44,8 @@ func ValidateAppName(name string) error {
 	return nil
 }
 
-// NormaliseHost lowers a host and checks it. A leading "*." is a wildcard for one label.
+// NormaliseHost lowers a host and checks it. A leading "*." is a wildcard for one label. Names under .internal are how apps
+// call each other, and are no hosts.
 func NormaliseHost(host string) (string, error) {
 	lowered := strings.ToLower(strings.TrimSuffix(host, "."))
 	labels := strings.Split(strings.TrimPrefix(lowered, "*."), ".")
@@ -57,6 +58,10 @@ func NormaliseHost(host string) (string, error) {
 	if lowered != strings.TrimPrefix(lowered, "*.") && len(labels) < 2 {
 		return "", Problemf(CodeUsage, "host %q would match a whole top-level domain", host).
 			WithHint("give a narrower wildcard: --host '*.example.com'")
+	}
+	if labels[len(labels)-1] == InternalDomain {
+		return "", Problemf(CodeUsage, "host %q is not possible: names under .%s are how apps call each other", host, InternalDomain).
+			WithHint("give a name of your own domain: --host app.example.com; for calls between apps see --calls and --allow-from")
 	}
 	return lowered, nil
 }

@@ -30,7 +30,7 @@ func TestHosts(t *testing.T) {
 		}
 	}
 	bad := []string{"", ".", "..", "*", "*.", "*.com", "*.*.com", "a.*.com", "http://a.example", "a.example:80", "a.example/x", "a b", "-a.example", "a-.example",
-		"a..example", ".example", "a_b.example", "a.example..", "a\n", "bücher.example", label63 + "a.example", strings.Repeat(label63+".", 4) + "example"}
+		"api.internal", "API.Internal.", "*.api.internal", "internal", "a..example", ".example", "a_b.example", "a.example..", "a\n", "bücher.example", label63 + "a.example", strings.Repeat(label63+".", 4) + "example"}
 	for _, host := range bad {
 		got, err := NormaliseHost(host)
 		if err == nil {

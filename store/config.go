@@ -47,6 +47,9 @@ type SharedConfig struct {
 	Resources   Resources    `json:"resources,omitzero"`
 	Replicas    int          `json:"replicas,omitempty"` // 1 is all there is so far
 
+	Calls     []string `json:"calls,omitempty"`      // apps that this one may call at http://APP.internal, as far as they allow it
+	AllowFrom []string `json:"allow_from,omitempty"` // apps that may call this one so
+
 	Release  string         `json:"release,omitempty"` // command run once in the new image before the new version starts; no shell
 	Rollback RollbackConfig `json:"rollback,omitzero"`
 }

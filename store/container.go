@@ -36,6 +36,7 @@ type ContainerSpec struct {
 	Env        []string
 	Address    netip.AddrPort // where the proxy dials; see AddressPool; of a command: none, the engine picks one
 	Port       int            // where the process listens inside the container
+	Calls      []string       // apps that it finds under APP.internal; needs an address on the bridge
 	Volumes    []Volume
 	Resources  Resources
 	StopSignal string // empty: as the image says
@@ -100,7 +101,7 @@ type Diagnosis struct {
 // that cannot be reached, loopback ports that the engine publishes.
 type AddressPool struct {
 	Subnet    netip.Prefix // addresses inside it, each with the container's own port
-	Reserved  []netip.Addr // the gateway
+	Gateway   netip.Addr   // the bridge's own address, where containers reach this host; never given to a container
 	FirstPort int          // else: 127.0.0.1 with a port from FirstPort to LastPort
 	LastPort  int
 }

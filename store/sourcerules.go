@@ -31,6 +31,9 @@ func (c *SharedConfig) validateRun() error {
 	if warm := c.Rollback.Warm.Or(0); warm < 0 || warm > maxWindow {
 		return fmt.Errorf("rollback warm %s is out of range: use 0s to 720h", warm)
 	}
+	if err := errors.Join(validateApps("calls", c.Calls), validateApps("allow_from", c.AllowFrom)); err != nil {
+		return err
+	}
 	if c.Release != "" {
 		_, err := c.ReleaseCommand()
 		return err
@@ -85,8 +88,8 @@ func (c *StaticConfig) Deno() bool { return c.Mode == "deno" }
 
 func (c *StaticConfig) validateDeno() error {
 	if !c.Deno() {
-		if c.StorageEnabled || c.Entrypoint != "" || c.BaseImage != "" || len(c.Permissions) > 0 || c.Release != "" {
-			return errors.New("storage_enabled, entrypoint, base_image, permissions and release belong to mode deno")
+		if c.StorageEnabled || c.Entrypoint != "" || c.BaseImage != "" || len(c.Permissions) > 0 || c.Release != "" || len(c.Calls) > 0 {
+			return errors.New("storage_enabled, entrypoint, base_image, permissions, release and calls belong to mode deno")
 		}
 		return nil
 	}

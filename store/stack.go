@@ -16,6 +16,8 @@ type StackSpec struct {
 	Config     *ComposeConfig
 	Env        map[string]string // for the compose file's ${…}, and of the services that list the names
 	Address    netip.AddrPort    // where the proxy dials the routed service
+	Calls      []string          // apps that the routed service finds under APP.internal
+	Gateway    netip.Addr        // where those names lead
 	Port       int               // where the routed service listens
 	Wait       time.Duration     // for every service to run and be healthy
 	Liveness   time.Duration     // how long every service must then have run without being restarted

@@ -99,7 +99,8 @@ func (s *server) updateApp(c echo.Context) error {
 	if app.Config, err = mergeConfig(app.Config, request.Config); err != nil {
 		return err
 	}
-	noteDetail(c, "%s", strings.Join(changedFields(before, app, request.Hosts != nil), ", "))
+	changed := changedFields(before, app, request.Hosts != nil)
+	noteDetail(c, "%s", strings.Join(changed, ", "))
 	updated, err := s.Store.UpdateApp(ctx, app)
 	if err != nil {
 		return err
@@ -109,7 +110,20 @@ func (s *server) updateApp(c echo.Context) error {
 			return fmt.Errorf("move route to new hosts: %w", err)
 		}
 	}
+	if mentions(request.Config, "allow_from") { // also when it stays, as above
+		if err := s.Runner.ShareCalls(ctx); err != nil {
+			return err
+		}
+	}
 	return s.answerApp(c, http.StatusOK, updated)
+}
+
+// mentions reports whether a change of a config names a field.
+func mentions(change json.RawMessage, field string) bool {
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(change, &fields) // a change was merged before, so it is an object, or empty
+	_, named := fields[field]
+	return named
 }
 
 // changedFields names the fields of an app that a change touches.
@@ -187,6 +201,9 @@ func (s *server) destroyApp(c echo.Context) error {
 	}
 	if err := s.Store.DestroyApp(ctx, name); err != nil {
 		return err
+	}
+	if err := s.Runner.ShareCalls(ctx); err != nil { // a later app of the same name allows nothing of what this one did
+		s.Logger.Error("take back who may call apps", "app", name, "error", err)
 	}
 	if left := s.volumesLeft(ctx, name); len(left) > 0 {
 		return c.JSON(http.StatusOK, map[string][]string{"volumes_left": left})

@@ -301,6 +301,7 @@ type fakeRunner struct {
 	rerouted   []string
 	destroyed  []string
 	refuseNext error
+	shared     int // how often the router was told who may call whom
 }
 
 func (r *fakeRunner) refusal() error {
@@ -333,6 +334,11 @@ func (r *fakeRunner) Restart(ctx context.Context, app string) (store.Deployment,
 		return store.Deployment{}, err
 	}
 	return r.store.Enqueue(ctx, store.NewDeployment{App: app, Trigger: store.TriggerRestart, SHA: live.SHA, Release: live.Release})
+}
+
+func (r *fakeRunner) ShareCalls(context.Context) error {
+	r.shared++
+	return nil
 }
 
 func (r *fakeRunner) Reroute(_ context.Context, app string) error {

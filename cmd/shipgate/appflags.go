@@ -15,7 +15,7 @@ import (
 
 // appFlags are the parts of a config that have a flag of their own; --config-json has them all.
 type appFlags struct {
-	hosts, volumes, buildArgs, paths                                 []string
+	hosts, volumes, buildArgs, paths, calls, allowFrom               []string
 	strategy, repo, branch, publishDir, health, memory, file, target string
 	context, dockerfile, environment                                 string
 	publicLogs, githubDeployment, manual                             bool
@@ -46,6 +46,8 @@ func (f *appFlags) add(command *cobra.Command) {
 	flags.StringArrayVar(&f.buildArgs, "build-arg", nil, "dockerfile: NAME=VALUE; can be repeated")
 	flags.StringVar(&f.memory, "memory", "", "limit of the container, such as 512m")
 	flags.Float64Var(&f.cpus, "cpus", 0, "limit of the container, such as 1.5")
+	flags.StringSliceVar(&f.calls, "calls", nil, "apps that this one may call at http://APP.internal, as far as they allow it; can be repeated")
+	flags.StringSliceVar(&f.allowFrom, "allow-from", nil, "apps that may call this one so; can be repeated")
 	flags.StringArrayVar(&f.volumes, "volume", nil, "NAME:/PATH[:ro|:rw]; can be repeated")
 	f.source.add(command)
 	flags.StringVar(&f.file, "config-json", "", "the config as JSON from a file, or - for standard input; flags come on top")
@@ -63,6 +65,7 @@ func (f *appFlags) config(command *cobra.Command, stdin io.Reader) (map[string]a
 		"deploy_strategy": f.strategy, "port": f.port, "branch": f.branch, "publish_dir": f.publishDir,
 		"context": f.context, "dockerfile": f.dockerfile, "target": f.target, "paths": f.paths, "public_logs": f.publicLogs,
 		"github_deployment": f.githubDeployment, "environment": f.environment, "manual": f.manual,
+		"calls": f.calls, "allow_from": f.allowFrom,
 	} {
 		flag := strings.ReplaceAll(strings.TrimPrefix(name, "deploy_"), "_", "-")
 		if command.Flags().Changed(flag) {

@@ -9,7 +9,7 @@ const notPublic, reserved, beyond = "not a public host", "reserved", "reaches be
 var attackGroups = map[string]attackGroup{
 	"container": {
 		app:    "raider",
-		create: []string{"--source", "dockerfile", "--volume", "data:/data", "--memory", "256m", "--cpus", "0.5"},
+		create: []string{"--source", "dockerfile", "--volume", "data:/data", "--memory", "256m", "--cpus", "0.5", "--calls", "shop"},
 		files: map[string]string{
 			"Dockerfile":    plainDockerfile,
 			"shipgate.yaml": "resources: {memory: 64g, cpus: 64, pids: 100000}\n",
@@ -45,10 +45,13 @@ var containerAttacks = map[string]attempt{
 	"connect to a stack's database":        {try: probe("tcp", "{db}:5432"), stopped: "i/o timeout", stack: true},
 	"send datagrams to a stack's database": {try: probe("udp", "{db}:5432"), stopped: "i/o timeout", stack: true},
 
-	"resolve another app":             {try: probe("name", "shop"), stopped: "lookup"},
-	"resolve a stack's service":       {try: probe("name", "db"), stopped: "lookup", stack: true},
-	"resolve a stack's container":     {try: probe("name", "{db name}"), stopped: "lookup", stack: true},
-	"call an app that does not allow": {try: probe("http", "http://shop.internal/"), stopped: "shop.internal"},
+	"resolve another app":              {try: probe("name", "shop"), stopped: "lookup"},
+	"resolve a stack's service":        {try: probe("name", "db"), stopped: "lookup", stack: true},
+	"resolve a stack's container":      {try: probe("name", "{db name}"), stopped: "lookup", stack: true},
+	"call an app that does not allow":  {try: probe("http", "http://shop.internal/"), stopped: "raider may not call shop"},
+	"call an app in another's name":    {try: probe("http", "http://{gateway}/ shop.internal:80 market"), stopped: "raider may not call shop"},
+	"call an app that is not in calls": {try: probe("http", "http://{gateway}/ market.internal market"), stopped: "raider may not call market"},
+	"call an app by its public host":   {try: probe("http", "http://{gateway}/ shop.localhost market"), stopped: "only APP.internal is answered here"},
 
 	"open a packet socket":           {try: probe("packet", ""), stopped: "not permitted"},
 	"make a device":                  {try: probe("device", ""), stopped: "not permitted"},

@@ -53,6 +53,7 @@ type serveFlags struct {
 	trusted                        prefixes
 	anew                           store.Anew
 	builds                         int
+	internalPort                   int
 	pruneCache                     bool
 }
 
@@ -75,6 +76,7 @@ func (c *cli) serveCommand() *cobra.Command {
 	addPolicyFlags(command.Flags(), &flags.policy)
 	addAnewFlags(command.Flags(), &flags.anew)
 	command.Flags().IntVar(&flags.builds, "builds", defaultBuilds(), "how many builds use BuildKit at once; images that are only pulled and plain static sites wait for none")
+	command.Flags().IntVar(&flags.internalPort, "internal-port", 80, "port on the bridge at which apps call each other, as http://APP.internal")
 	command.Flags().BoolVar(&flags.pruneCache, "prune-build-cache", false, "also remove old build cache that others may have made on this engine")
 	return command
 }

@@ -46,7 +46,7 @@ func (s *services) wire(ctx context.Context, flags serveFlags) (err error) {
 	s.runner = deploy.New(deploy.Options{
 		Store: s.store, Engine: s.engine, Commands: s.engine, Stacks: s.stacks, Addresses: s.engine, Router: s.proxy,
 		Builder: s.builder, Branches: s.git, Present: s.builder.Present, Preflight: s.builder.Preflight, URL: s.url,
-		SitesDir: sites, StacksDir: stacks, BuildsAtOnce: flags.builds, Logger: s.logger,
+		SitesDir: sites, StacksDir: stacks, BuildsAtOnce: flags.builds, InternalPort: flags.internalPort, Logger: s.logger,
 	})
 	s.collector = &collector{
 		store: s.store, strays: s.runner.Collect, parts: []collectPart{s.builder.Collect, s.git.Collect, s.retireOldNetwork},

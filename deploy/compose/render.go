@@ -93,6 +93,12 @@ func (r *rendering) route(service *types.ServiceConfig) {
 	service.Hostname = "" // the engine makes it an alias on every network that the container is connected to
 	service.Labels[store.LabelDeployment] = strconv.FormatInt(r.spec.Deployment, 10)
 	service.Ports = nil
+	for _, app := range r.spec.Calls {
+		if service.ExtraHosts == nil {
+			service.ExtraHosts = types.HostsList{}
+		}
+		service.ExtraHosts[store.InternalName(app)] = []string{r.spec.Gateway.String()}
+	}
 	if address := r.spec.Address; address.Addr().IsLoopback() {
 		service.Ports = []types.ServicePortConfig{{
 			Mode: "ingress", Protocol: "tcp", HostIP: address.Addr().String(),

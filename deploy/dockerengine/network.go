@@ -47,7 +47,7 @@ func (e *Engine) Pool(ctx context.Context) (store.AddressPool, error) {
 	if !known.subnet.IsValid() {
 		return store.AddressPool{FirstPort: firstPort, LastPort: lastPort}, nil
 	}
-	return store.AddressPool{Subnet: known.ours, Reserved: []netip.Addr{known.gateway}}, nil
+	return store.AddressPool{Subnet: known.ours, Gateway: known.gateway}, nil
 }
 
 // networkOf returns the network that a container with the address is to be on: that of all apps, or, for an address that

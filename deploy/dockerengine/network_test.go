@@ -26,8 +26,8 @@ func TestPoolIsASubnetOfOurOwn(t *testing.T) {
 	if pool.Subnet.Bits() != subnetBits+1 || !addressSpace.Contains(pool.Subnet.Addr()) || overlapsAny(pool.Subnet, before) {
 		t.Errorf("subnet %s, routes before %v", pool.Subnet, before)
 	}
-	if len(pool.Reserved) != 1 || pool.Reserved[0] != pool.Subnet.Addr().Next() {
-		t.Errorf("reserved %v of %s", pool.Reserved, pool.Subnet)
+	if pool.Gateway != pool.Subnet.Addr().Next() {
+		t.Errorf("gateway %v of %s", pool.Gateway, pool.Subnet)
 	}
 	later := newEngine(t, l.docker, l.serverID) // as after a restart of the server
 	again, err := later.Pool(t.Context())

@@ -125,7 +125,7 @@ func TestContainersCannotReachEachOther(t *testing.T) {
 		}
 	}
 	// The attacks work where nothing is in their way.
-	for _, words := range [][]string{{"tcp", "127.0.0.1:8080"}, {"udp", "127.0.0.1:8080"}, {"icmp", "127.0.0.1"}, {"icmp", pool.Reserved[0].String()}} {
+	for _, words := range [][]string{{"tcp", "127.0.0.1:8080"}, {"udp", "127.0.0.1:8080"}, {"icmp", "127.0.0.1"}, {"icmp", pool.Gateway.String()}} {
 		if said, succeeded := l.attack(t, hostile, words...); !succeeded {
 			t.Errorf("attack %s on itself: %s", words, said)
 		}

@@ -25,6 +25,7 @@ func (e *Engine) settings(spec store.ContainerSpec, on network, mounted []mount.
 		SecurityOpt:   []string{"no-new-privileges"},
 		CapDrop:       e.dropped(),
 		LogConfig:     container.LogConfig{Type: "local", Config: map[string]string{"max-size": "10m", "max-file": "3"}},
+		ExtraHosts:    internalHosts(spec, on),
 		Mounts:        mounted,
 		Resources:     limits(spec.Resources),
 	}
@@ -37,6 +38,15 @@ func (e *Engine) settings(spec store.ContainerSpec, on network, mounted []mount.
 	}
 	endpoints := map[string]*dockernetwork.EndpointSettings{on.name: endpoint}
 	return config, host, &dockernetwork.NetworkingConfig{EndpointsConfig: endpoints}
+}
+
+// internalHosts lead the names of the apps that the container calls to the bridge, where the proxy listens.
+func internalHosts(spec store.ContainerSpec, on network) []string {
+	var hosts []string
+	for _, app := range spec.Calls {
+		hosts = append(hosts, store.InternalName(app)+":"+on.gateway.String())
+	}
+	return hosts
 }
 
 func restarts(spec store.ContainerSpec) container.RestartPolicy {

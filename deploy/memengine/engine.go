@@ -153,8 +153,8 @@ func (e *Engine) Serving(address netip.AddrPort) (deployment int64, healthy, ok 
 }
 
 var pool = store.AddressPool{
-	Subnet:   netip.MustParsePrefix("10.214.0.0/22"),
-	Reserved: []netip.Addr{netip.MustParseAddr("10.214.0.1")},
+	Subnet:  netip.MustParsePrefix("10.214.0.0/22"),
+	Gateway: netip.MustParseAddr("10.214.0.1"),
 }
 
 // Pool gives a fixed subnet.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -20,7 +21,7 @@ var errUnknownAttack = errors.New("unknown attack")
 
 // attack tries what a container may not do. Its error says why that failed; it returns nil when the attack succeeded. The
 // kinds: "tcp ADDR:PORT" and "udp ADDR:PORT" reach another container, "unix PATH" a socket, "icmp ADDR" pings, "name NAME"
-// resolves a name, "http URL" gets an answer of any status, "file PATH" reads a file and "write PATH" writes to it, "packet"
+// resolves a name, "http URL [HOST CALLER]" gets a good answer, "file PATH" reads a file and "write PATH" writes to it, "packet"
 // opens a packet socket, "device" makes a device, "linklocal" finds an IPv6 address of its own on a network.
 func attack(kind, target string) error {
 	switch kind {
@@ -90,13 +91,28 @@ func resolve(name string) error {
 	return err
 }
 
-func get(url string) error {
-	client := http.Client{Timeout: attackPatience, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get(url)
+// get asks for a URL, in the name of another app and host where these follow it.
+func get(target string) error {
+	words := strings.Fields(target)
+	request, err := http.NewRequest(http.MethodGet, words[0], nil)
 	if err != nil {
 		return err
 	}
-	return response.Body.Close()
+	if len(words) > 1 {
+		request.Host = words[1]
+		request.Header.Set("X-Shipgate-Caller", words[2])
+	}
+	client := http.Client{Timeout: attackPatience, Transport: &http.Transport{DisableKeepAlives: true}}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= http.StatusBadRequest {
+		body, err := io.ReadAll(response.Body)
+		return errors.Join(errors.New(string(body)), err)
+	}
+	return nil
 }
 
 func overUDP(target string) error {
