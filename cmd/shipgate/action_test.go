@@ -28,11 +28,7 @@ type workflow struct {
 func newWorkflow(t *testing.T) *workflow {
 	t.Helper()
 	requireEngine(t)
-	dir, err := os.MkdirTemp("", "sg") // short: the proxy's socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	w := &workflow{t: t, server: newServer(filepath.Join(dir, "data"), programs(t)), workspace: filepath.Join(dir, "workspace")}
 	t.Cleanup(w.server.cleanUp)
 	if err := w.server.start(); err != nil {

@@ -97,8 +97,7 @@ volumes: {goods: {}}
 
 func newAttackScene(t *testing.T) *attackScene {
 	s := &attackScene{compose: hasTool(t, "compose.sh")}
-	dir := must(os.MkdirTemp("", "sg")) // short: the proxy's socket is in it
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	s.canary = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		s.asked.Add(1)
 		fmt.Fprintln(w, "secret of the host")

@@ -162,8 +162,7 @@ var dataFaults = []dataFault{
 // 5 and says what to restore, or it starts; doctor names the fault, gc removes nothing; and with the file restored all is well.
 func TestDataFaults(t *testing.T) {
 	t.Parallel()
-	short := must(os.MkdirTemp("", "sg")) // the proxy's socket is in it
-	t.Cleanup(func() { os.RemoveAll(short) })
+	short := shortDir(t)
 	d := newServed(t, filepath.Join(short, "data"))
 	d.answers(t)
 	for _, fault := range dataFaults {
@@ -246,8 +245,7 @@ func fill(file string) {
 // A disk that is full or read-only stops no site. Who asks for a change learns why it cannot be.
 func TestFullAndReadOnlyDisk(t *testing.T) {
 	t.Parallel()
-	dir := must(os.MkdirTemp("", "sg"))
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	mounted(t, dir, "-t", "tmpfs", "-o", "size=2g,mode=0700", "tmpfs")
 	d := newServed(t, filepath.Join(dir, "data"))
 	s := d.start()

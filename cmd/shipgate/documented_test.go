@@ -53,7 +53,7 @@ func TestDocumentedServerCommands(t *testing.T) {
 // typeAll runs commands on a server of their own, which is not connected to GitHub: what it would ask there is given.
 func typeAll(t *testing.T, typed [][]string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := shortDir(t)
 	s := startServer(t, dir, nil)
 	s.ready(t)
 	for _, words := range typed {

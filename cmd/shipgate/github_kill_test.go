@@ -71,11 +71,7 @@ type listener struct {
 
 func newListener(t *testing.T, bin string) *listener {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sg") // short: the proxy's socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	v := &listener{server: newServer(filepath.Join(dir, "data"), bin)}
 	t.Cleanup(v.server.cleanUp)
 	must := func(err error) {
@@ -85,6 +81,7 @@ func newListener(t *testing.T, bin string) *listener {
 		}
 	}
 	must(v.server.start())
+	var err error
 	v.github, err = githubtest.New()
 	must(err)
 	v.server.github = v.github

@@ -95,11 +95,7 @@ type sourceKilling struct {
 
 func newSourceKilling(t *testing.T, bin string) *sourceKilling {
 	k := &sourceKilling{deno: hasTool(t, "deno.sh"), compose: hasTool(t, "compose.sh")}
-	dir, err := os.MkdirTemp("", "sg") // short: the proxy's socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	k.killing = &killing{server: newServer(filepath.Join(dir, "data"), bin), repository: filepath.Join(dir, "repositories")}
 	t.Cleanup(k.server.cleanUp)
 	if err := k.server.start(); err != nil {

@@ -62,11 +62,7 @@ type killing struct {
 }
 
 func newKilling(t *testing.T, bin string) *killing {
-	dir, err := os.MkdirTemp("", "sg") // short: the proxy's socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	k := &killing{server: newServer(filepath.Join(dir, "data"), bin), repository: filepath.Join(dir, "repository")}
 	t.Cleanup(k.server.cleanUp)
 	if err := k.server.start(); err != nil {

@@ -28,7 +28,7 @@ func TestIdentitiesAgainstTheServer(t *testing.T) {
 	const audience, workflow = "https://gate.example.com", "acme/web/.github/workflows/deploy.yml@refs/heads/main"
 	forge := must(newTestIssuer())
 	defer forge.Close()
-	dir := t.TempDir()
+	dir := shortDir(t)
 	s := startServer(t, dir, nil, "--oidc-issuer", forge.URL, "--url", audience, "--trusted-proxies", "127.0.0.1")
 	s.ready(t)
 	run := func(args ...string) string {
@@ -143,7 +143,7 @@ func TestOtherIssuers(t *testing.T) {
 			const below = "/_services/token"
 			forge.Config.Handler = http.StripPrefix(below, forge.Config.Handler)
 			forge.URL += below
-			dir := t.TempDir()
+			dir := shortDir(t)
 			options := []string{"--oidc-issuer", forge.URL, "--url", "https://gate.example.com"}
 			if pinned {
 				keys := must(json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: forge.key.Public(), KeyID: "one", Algorithm: "RS256", Use: "sig"}}}))

@@ -21,6 +21,18 @@ type server struct {
 	said    []string
 }
 
+// shortDir returns a directory that may hold a server's data. t.TempDir has the name of the test in its path, which can be too
+// long for the proxy's socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
 func startServer(t *testing.T, dir string, env []string, args ...string) *server {
 	t.Helper()
 	command := exec.Command(filepath.Join(programs(t), "shipgate"), append([]string{"serve", "--data", dir, "--listen", "127.0.0.1:0", "--public-addr", "127.0.0.1:0"}, args...)...)
@@ -79,7 +91,7 @@ func (s *server) end(signal syscall.Signal) (int, string) {
 // The server says once that it is ready, tells the service manager, serves without a Docker engine, ends in peace, and
 // leaves the proxy to the next one.
 func TestServe(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := filepath.Join(shortDir(t), "data")
 	socket := filepath.Join(filepath.Dir(dir), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
@@ -147,7 +159,7 @@ func TestServeOnATakenAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	dir := t.TempDir()
+	dir := shortDir(t)
 	code, said := startServer(t, dir, nil, "--listen", taken.Addr().String()).end(0)
 	if code != exitErrored || !strings.Contains(said, "listen on "+taken.Addr().String()) {
 		t.Errorf("exit %d:\n%s", code, said)
@@ -156,7 +168,7 @@ func TestServeOnATakenAddress(t *testing.T) {
 
 func TestPlainHTTPIsNoted(t *testing.T) {
 	for listen, noted := range map[string]bool{"0.0.0.0:0": true, "127.0.0.1:0": false} {
-		s := startServer(t, t.TempDir(), nil, "--listen", listen, "--log-format", "json")
+		s := startServer(t, shortDir(t), nil, "--listen", listen, "--log-format", "json")
 		s.ready(t)
 		_, said := s.end(syscall.SIGTERM)
 		if strings.Contains(said, "unencrypted") != noted || !strings.Contains(said, `{"time":`) {

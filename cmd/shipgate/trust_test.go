@@ -34,7 +34,7 @@ func post(t *testing.T, address, token, kind string, body []byte, value any) int
 // A workflow without any stored secret gets a token for one app, uploads what it has built, and has it deployed: with the real
 // server, killed in between. Nobody else gets one, and the trail says why.
 func TestKeylessUploadAndDeploy(t *testing.T) {
-	dir := t.TempDir()
+	dir := shortDir(t)
 	var api string
 	forge := must(newTestIssuer())
 	defer forge.Close()

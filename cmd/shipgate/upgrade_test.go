@@ -95,11 +95,7 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 
 func newUpgrade(t *testing.T) *upgrade {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sg") // short: the proxy's socket is in it
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := shortDir(t)
 	u := &upgrade{newBin: programs(t)}
 	u.killing = &killing{server: newServer(filepath.Join(dir, "data"), oldServer(t)), repository: filepath.Join(dir, "repository")}
 	t.Cleanup(u.server.cleanUp)
