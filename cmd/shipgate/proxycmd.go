@@ -60,8 +60,11 @@ func (c *cli) proxyActionCommand(name, short string, act func(context.Context, s
 	}
 }
 
-func (c *cli) proxyStatus(ctx context.Context, _ string, client *proxy.Client) error {
+func (c *cli) proxyStatus(ctx context.Context, dir string, client *proxy.Client) error {
 	status, err := client.Status(ctx)
+	if proxy.Absent(err) && proxy.Stopped(dir) {
+		return stoppedOnPurpose(store.CodeUnreachable)
+	}
 	if err != nil {
 		return err
 	}
@@ -77,6 +80,10 @@ func (c *cli) proxyStatus(ctx context.Context, _ string, client *proxy.Client) e
 		fmt.Fprintf(c.stdout, "internal    %s\n", status.Internal)
 	}
 	return nil
+}
+
+func stoppedOnPurpose(code store.Code) error {
+	return store.Problemf(code, "the proxy is stopped on purpose, so no app is served").WithHint("shipgate proxy start")
 }
 
 func (c *cli) proxyStop(ctx context.Context, dir string, client *proxy.Client) error {
@@ -112,7 +119,7 @@ func (c *cli) proxyStart(ctx context.Context, dir string, _ *proxy.Client) error
 
 func (c *cli) proxyRestart(ctx context.Context, dir string, client *proxy.Client) error {
 	if proxy.Stopped(dir) {
-		return store.Problemf(store.CodeConflict, "the proxy is stopped on purpose").WithHint("shipgate proxy start")
+		return stoppedOnPurpose(store.CodeConflict)
 	}
 	options, err := c.proxyOptions(dir)
 	if err != nil {
