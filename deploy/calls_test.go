@@ -53,6 +53,9 @@ func TestAddressOfACallerIsNotInherited(t *testing.T) {
 	s := newServer(t)
 	s.configure(appName, callsAPI)
 	s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	if callers := s.router.internal.Callers; len(callers) != 1 {
+		t.Fatalf("the router knows %+v", callers)
+	}
 	s.configure(appName, `{"healthcheck":{"path":"/healthz"},"calls":null}`)
 	s.wantVerdict(s.push(appName, 2).ID, store.Succeeded, "")
 	s.wantVerdict(s.push(appName, 3).ID, store.Succeeded, "")

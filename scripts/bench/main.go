@@ -13,7 +13,7 @@ import (
 func main() {
 	rounds := flag.Int("rounds", 9, "pairs of pushes")
 	files := flag.Int("files", 20000, "files of the static site")
-	only := flag.String("only", "", "one measurement: memory, webhooks, push, crash, rollback, servers or site")
+	only := flag.String("only", "", "one measurement: memory, webhooks, push, crash, rollback, servers, neighbour or site")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -40,6 +40,7 @@ func run(ctx context.Context, rounds, files int, only string) (err error) {
 		{"crash", func() error { return b.crashToVerdict(ctx, max(3, rounds/2)) }},
 		{"rollback", func() error { return b.rollback(ctx, rounds) }},
 		{"servers", func() error { return b.servers(ctx, rounds) }},
+		{"neighbour", func() error { return b.neighbour(ctx) }},
 		{"site", func() error { return b.staticSite(ctx, files, max(3, rounds/2)) }},
 	} {
 		if only != "" && only != measurement.name {

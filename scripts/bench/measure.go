@@ -255,13 +255,13 @@ func (b *bench) crashToVerdict(ctx context.Context, rounds int) error {
 
 func (b *bench) firstDeath(ctx context.Context, id int64, since time.Time) (time.Time, error) {
 	text, err := b.output(ctx, b.dir, "docker", "events", "--since", strconv.FormatInt(since.Unix(), 10), "--until", strconv.FormatInt(time.Now().Unix()+1, 10),
-		"--filter", "event=die", "--filter", "container=crash-"+strconv.FormatInt(id, 10), "--format", "{{.TimeNano}}")
+		"--filter", "event=die", "--filter", "label=dev.shipgate.deployment="+strconv.FormatInt(id, 10), "--format", "{{.TimeNano}}")
 	if err != nil {
 		return time.Time{}, err
 	}
 	fields := strings.Fields(text)
 	if len(fields) == 0 {
-		return time.Time{}, fmt.Errorf("the engine saw no end of crash-%d", id)
+		return time.Time{}, fmt.Errorf("the engine saw no end of the container of deployment %d", id)
 	}
 	nanos, err := strconv.ParseInt(fields[0], 10, 64)
 	return time.Unix(0, nanos), err

@@ -140,7 +140,7 @@ func (b *bench) commit(ctx context.Context, repository, message string) error {
 // cleanUp removes everything that carries the label of the bench's server.
 func (b *bench) cleanUp(failed bool) {
 	ctx := context.Background()
-	for _, app := range []string{"hello", "crash", "site", "hook", "warm", "cold", "tree"} {
+	for _, app := range []string{"hello", "crash", "site", "hook", "warm", "cold", "tree", "quiet", "noisy"} {
 		_, _ = b.output(ctx, b.dir, b.shipgate, "app", "destroy", app, "--yes", "--with-data")
 	}
 	_ = b.server.Process.Signal(syscall.SIGTERM)
