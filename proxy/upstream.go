@@ -46,6 +46,7 @@ type upstream struct {
 
 func newUpstream(address string, logger *slog.Logger) *upstream {
 	u := &upstream{address: address, plain: newTransport(address), grpc: newTransport(address), faults: faultLog{logger: logger}}
+	u.plain.DialContext = asked(u.plain.DialContext)
 	u.grpc.Protocols = new(http.Protocols)
 	u.grpc.Protocols.SetUnencryptedHTTP2(true)
 	u.proxy = &httputil.ReverseProxy{ // which flushes events and answers of unknown length at once
@@ -106,7 +107,7 @@ func exchangeOf(r *http.Request) *exchange {
 func (u *upstream) serve(w http.ResponseWriter, r *http.Request) error {
 	x := exchangeOf(r)
 	x.failure = nil
-	interim := &httptrace.ClientTrace{Got1xxResponse: limitInterim()}
+	interim := &httptrace.ClientTrace{GotConn: awaitSilence, Got1xxResponse: limitInterim()}
 	ctx := context.WithValue(httptrace.WithClientTrace(r.Context(), interim), exchangeKey{}, x)
 	u.proxy.ServeHTTP(w, r.WithContext(ctx))
 	if x.failure == nil {
