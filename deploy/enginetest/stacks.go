@@ -17,11 +17,12 @@ import (
 type Stacks interface {
 	Up(ctx context.Context, spec store.StackSpec, log func(line string)) error
 	Running(ctx context.Context, app string, deployment int64) (bool, error)
+	Stop(ctx context.Context, app string) error
 	Down(ctx context.Context, app string) error
 	List(ctx context.Context) ([]string, error)
 }
 
-// StackKind says how the routed service of a stack behaves. The stack has another service, which is the same in all kinds.
+// StackKind says how the services of a stack behave. The other service than the routed one differs in StackIgnores only.
 type StackKind int
 
 // The kinds of stacks.
@@ -29,6 +30,7 @@ const (
 	StackServes  StackKind = iota // it takes requests
 	StackExits                    // it writes a line and exits with 3 at its start
 	StackRefused                  // it asks for what no stack gets
+	StackIgnores                  // it serves; the other service ignores that it is asked to stop, and has a short grace
 )
 
 // StackHarness is what the contract needs around the stacks under test.
@@ -40,6 +42,13 @@ type StackHarness struct {
 	Other func(t *testing.T, app string) string
 	// Answers says whether the app at the address takes requests by now; it may wait for it.
 	Answers func(t *testing.T, address netip.AddrPort) bool
+	// Kept names the containers and volumes of the app's stack. What is made anew has another name.
+	Kept func(t *testing.T, app string) []string
+	// Busy has the app at the address work on a request that takes longer than the short grace, and returns what waits for
+	// its end and reports whether it was answered.
+	Busy func(t *testing.T, address netip.AddrPort) (answered func() bool)
+	// ExitCodes returns those of the routed and the other service, both of which have ended.
+	ExitCodes func(t *testing.T, app string, deployment int64) (routed, other int)
 }
 
 // RunStacks holds stack verbs to the contract. Each part gets a StackHarness of its own.
@@ -54,6 +63,9 @@ func RunStacks(t *testing.T, harness func(t *testing.T) StackHarness) {
 		{"what exits fails, with its log", stackExits},
 		{"what is refused fails, and nothing changes", stackRefused},
 		{"down forgets, and a missing stack can be taken down", stackDown},
+		{"stop keeps containers and volumes, and up starts them", stackStop},
+		{"a missing stack can be stopped", stackStopMissing},
+		{"stop gives each service its own grace", stackStopGrace},
 		{"apps are known apart", stackApps},
 		{"two at once are one after the other", stackTwoAtOnce},
 		{"a dead context does nothing", stackDead},
@@ -248,6 +260,12 @@ func stackDead(t *testing.T, c *stackContract) {
 	}
 	if !c.running(t, c.app, 1) {
 		t.Error("it was taken down all the same")
+	}
+	if err := c.Stacks.Stop(dead, c.app); !errors.Is(err, context.Canceled) {
+		t.Errorf("stop says %v, want that the context was cancelled", err)
+	}
+	if !c.running(t, c.app, 1) {
+		t.Error("it was stopped all the same")
 	}
 }
 

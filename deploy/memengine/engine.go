@@ -58,7 +58,9 @@ type container struct {
 	fault   string
 	health  string
 	probes  int // since its start
-	log     []string
+
+	ignoresStop bool // it is killed when its grace is over
+	log         []string
 }
 
 // New returns an engine without images and containers.

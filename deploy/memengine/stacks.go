@@ -14,12 +14,13 @@ import (
 type Stacks struct {
 	engine  *Engine
 	refused map[string]bool // by folder of the release
+	ignores map[string]bool // that they are asked to stop: the other services, by folder of the release
 	starts  map[string]int  // of the other service, by app
 }
 
 // NewStacks returns stacks on an engine.
 func NewStacks(engine *Engine) *Stacks {
-	return &Stacks{engine: engine, refused: map[string]bool{}, starts: map[string]int{}}
+	return &Stacks{engine: engine, refused: map[string]bool{}, ignores: map[string]bool{}, starts: map[string]int{}}
 }
 
 // Behave says how the routed service of a release's folder behaves from its next start on.
@@ -30,6 +31,30 @@ func (s *Stacks) Refuse(dir string) {
 	s.engine.mu.Lock()
 	defer s.engine.mu.Unlock()
 	s.refused[dir] = true
+}
+
+// IgnoreStop has the other service of a release's folder ignore that it is asked to stop, from its next start on.
+func (s *Stacks) IgnoreStop(dir string) {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	s.ignores[dir] = true
+}
+
+// Kept lists the containers of an app's stack.
+func (s *Stacks) Kept(app string) (names []string) {
+	for _, c := range s.engine.Containers() {
+		if c.App == app && c.Role == store.RoleStack {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+// ExitCodes returns those of the routed and the other service of an app's stack.
+func (s *Stacks) ExitCodes(container, app string) (routed, other int) {
+	s.engine.mu.Lock()
+	defer s.engine.mu.Unlock()
+	return s.engine.containers[container].exit, s.engine.containers[otherName(app)].exit
 }
 
 // Other tells the runs of an app's other service apart; empty: it does not run.
@@ -63,7 +88,7 @@ func (s *Stacks) up(spec store.StackSpec) ([]string, error) {
 	if s.refused[spec.Dir] {
 		return nil, store.Problemf(store.CodeFailed, "service web asks for privileged").WithHint("shipgate app update %s --trusted", spec.App)
 	}
-	s.startOther(spec.App)
+	s.startOther(spec)
 	name := spec.Container
 	for other, c := range maps.Clone(s.engine.containers) {
 		if c.spec.App == spec.App && c.spec.Role == store.RoleStack && other != name && other != otherName(spec.App) {
@@ -87,13 +112,15 @@ func (s *Stacks) up(spec store.StackSpec) ([]string, error) {
 	return nil, nil
 }
 
-func (s *Stacks) startOther(app string) {
-	name := otherName(app)
+func (s *Stacks) startOther(spec store.StackSpec) {
+	app, name := spec.App, otherName(spec.App)
 	if c := s.engine.containers[name]; c != nil && c.running {
 		return
 	}
 	s.starts[app]++
-	s.engine.containers[name] = &container{running: true, spec: store.ContainerSpec{Name: name, App: app, Role: store.RoleStack}}
+	s.engine.containers[name] = &container{
+		running: true, ignoresStop: s.ignores[spec.Dir], spec: store.ContainerSpec{Name: name, App: app, Role: store.RoleStack},
+	}
 }
 
 // Running says whether the routed service of this very deployment runs.
@@ -111,7 +138,11 @@ func (s *Stacks) Running(ctx context.Context, app string, deployment int64) (run
 func (s *Stacks) Stop(ctx context.Context, app string) error {
 	return s.engine.call(ctx, "stop stack "+app, func() error {
 		for _, c := range s.engine.containers {
-			if c.spec.App == app && c.spec.Role == store.RoleStack && c.running {
+			switch {
+			case c.spec.App != app || c.spec.Role != store.RoleStack || !c.running:
+			case c.ignoresStop:
+				s.engine.end(c, 137, false)
+			default:
 				s.engine.end(c, 0, false)
 			}
 		}

@@ -25,6 +25,9 @@ func TestStacks(t *testing.T) {
 					stacks.Behave(spec.Dir, memengine.Behaviour{Exits: true, ExitCode: 3, Log: []string{"line 1"}})
 				case enginetest.StackRefused:
 					stacks.Refuse(spec.Dir)
+				case enginetest.StackIgnores:
+					stacks.IgnoreStop(spec.Dir)
+					stacks.Behave(spec.Dir, memengine.Behaviour{})
 				default:
 					stacks.Behave(spec.Dir, memengine.Behaviour{})
 				}
@@ -34,6 +37,11 @@ func TestStacks(t *testing.T) {
 			Answers: func(_ *testing.T, address netip.AddrPort) bool {
 				_, healthy, ok := engine.Serving(address)
 				return healthy && ok
+			},
+			Kept: func(_ *testing.T, app string) []string { return stacks.Kept(app) },
+			Busy: func(*testing.T, netip.AddrPort) func() bool { return func() bool { return true } },
+			ExitCodes: func(_ *testing.T, app string, deployment int64) (int, int) {
+				return stacks.ExitCodes(store.ContainerName("0123abcd", app, deployment), app)
 			},
 		}
 	})
