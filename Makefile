@@ -24,6 +24,7 @@ unit: ## all packages with the race detector, real engine and real git
 	scripts/engine.sh
 	scripts/tools.sh
 	go test -parallel 8 -shuffle=on -timeout 20m ./deploy # every crash schedule; the race detector below gets a sample
+	go test -run '^TestPackBombs$$' ./gitserver # bounds of memory and CPU, which the race detector would distort
 	CGO_ENABLED=1 SHIPGATE_TEST_ENGINE=required go test -race $(FAST_SQLITE) $(KNOWN_RACE) -parallel 4 -shuffle=on -timeout 50m ./...
 
 lint: ## formatting, vet, staticcheck, known vulnerabilities

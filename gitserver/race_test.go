@@ -1,0 +1,5 @@
+//go:build race
+
+package gitserver
+
+func init() { underRace = true }
