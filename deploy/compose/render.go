@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -186,7 +187,21 @@ func literal(rendered []byte) ([]byte, error) {
 	if err := json.Unmarshal(rendered, &model); err != nil {
 		return nil, fmt.Errorf("render the stack: %w", err)
 	}
-	return json.Marshal(escape(model))
+	text, err := json.Marshal(escape(model))
+	return printable(text), err
+}
+
+// printable writes what YAML takes in its escaped form only, and JSON in any.
+func printable(text []byte) []byte {
+	var out bytes.Buffer
+	for _, letter := range string(text) {
+		if letter >= 0x7f && letter < 0xa0 || letter == '\ufeff' || letter == '\ufffe' || letter == '\uffff' {
+			fmt.Fprintf(&out, `\u%04x`, letter)
+			continue
+		}
+		out.WriteRune(letter)
+	}
+	return out.Bytes()
 }
 
 func escape(value any) any {
