@@ -22,9 +22,7 @@ func (f *RepoFile) Limited(blob []byte) (limited *RepoFile, notes []string) {
 		return f, nil // the config itself is refused later
 	}
 	ceiling, asked := config.Resources, *f.Resources
-	if ceiling.PIDs == 0 {
-		ceiling.PIDs = DefaultPIDs
-	}
+	ceiling.PIDs = orDefaultPIDs(ceiling.PIDs)
 	if ceiling.Memory != 0 && asked.Memory > ceiling.Memory {
 		notes = append(notes, fmt.Sprintf("resources.memory %s is above the app's limit of %s, which holds", sizeText(asked.Memory), sizeText(ceiling.Memory)))
 		asked.Memory = ceiling.Memory

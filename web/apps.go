@@ -101,6 +101,9 @@ func (s *server) updateApp(c echo.Context) error {
 	}
 	changed := changedFields(before, app, request.Hosts != nil)
 	noteDetail(c, "%s", strings.Join(changed, ", "))
+	if err := mayWiden(c.Get(tokenKey).(store.Token), app, before); err != nil {
+		return err
+	}
 	updated, err := s.Store.UpdateApp(ctx, app)
 	if err != nil {
 		return err
@@ -124,6 +127,19 @@ func mentions(change json.RawMessage, field string) bool {
 	_ = json.Unmarshal(change, &fields) // a change was merged before, so it is an object, or empty
 	_, named := fields[field]
 	return named
+}
+
+// mayWiden refuses what only an admin of the whole server may change of an app.
+func mayWiden(token store.Token, app store.App, before json.RawMessage) error {
+	if token.May(store.RightAdmin, "") {
+		return nil
+	}
+	fields, err := store.OperatorOnly(app.Source, before, app.Config)
+	if err != nil || len(fields) == 0 {
+		return err
+	}
+	problem := store.Problemf(store.CodeUnauthorised, "%s: only an admin of the whole server sets trusted, and raises or removes limits", strings.Join(fields, ", "))
+	return errors.Join(problem.WithHint("ask who runs the server, or use a token with admin for all apps"), errForbidden)
 }
 
 // changedFields names the fields of an app that a change touches.
