@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -28,6 +29,14 @@ type AppStatus struct {
 
 // Down reports whether the app does not do its work although it is to.
 func (a AppStatus) Down() bool { return !a.Up && a.State != AppStopped && a.State != AppNever }
+
+// Text returns the state as people read it, with the exit code of what has ended.
+func (a AppStatus) Text() string {
+	if a.Down() && len(a.Containers) > 0 {
+		return a.Containers[0].Text()
+	}
+	return a.State
+}
 
 // AppStatuses lists the state of one app, or of all when the name is empty, by name.
 func (s *Store) AppStatuses(ctx context.Context, name string) ([]AppStatus, error) {
@@ -79,4 +88,12 @@ func (a *AppStatus) describe(app App, live Live) {
 		routed := a.Containers[0]
 		a.State, a.Up, a.Since, a.Restarts = string(routed.State), routed.Up(), routed.Since, routed.Restarts
 	}
+}
+
+// Text returns the state as people read it, with the exit code of what has ended.
+func (c ContainerState) Text() string {
+	if c.State == RunExited || (c.State == RunRestarting && c.ExitCode != 0) {
+		return fmt.Sprintf("%s (%d)", c.State, c.ExitCode)
+	}
+	return string(c.State)
 }

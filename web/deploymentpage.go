@@ -19,11 +19,11 @@ const shownLines = 2000
 // deploymentView is what the page of a deployment shows.
 type deploymentView struct {
 	store.Deployment
-	State      string // the verdict, running or waiting
-	URL        string // of the app
-	CommitURL  string // empty: the app follows no repository
-	Live       bool   // it serves now
-	Successor  int64  // took its place, or 0
+	State      string           // the verdict, running or waiting
+	URL        string           // of the app
+	CommitURL  string           // empty: the app follows no repository
+	Runtime    *store.AppStatus // of what is live; nil: another deployment is
+	Successor  int64            // took its place, or 0
 	Stages     []stage
 	Age        time.Duration // since the request, up to the verdict
 	MayCancel  bool
@@ -147,14 +147,21 @@ func (s *server) summary(ctx context.Context, v visit) (deploymentView, error) {
 		return shown, err
 	}
 	now := time.Now()
-	shown.Live, shown.Successor, shown.Stages = live.Deployment == d.ID, next.ID, picture(d, times, now)
+	if live.Deployment == d.ID {
+		status, err := s.statusOf(ctx, d.App)
+		if err != nil {
+			return shown, err
+		}
+		shown.Runtime = &status
+	}
+	shown.Successor, shown.Stages = next.ID, picture(d, times, now)
 	if !d.FinishedAt.IsZero() {
 		now = d.FinishedAt
 	}
 	shown.Age = now.Sub(d.CreatedAt)
 	if v.may(store.RightDeploy) {
 		shown.MayCancel = d.Verdict == "" && !d.CancelAsked && d.Step.CanCancel()
-		shown.RollbackTo = rollbackGoal(d, shown.Live)
+		shown.RollbackTo = rollbackGoal(d, shown.Runtime != nil)
 	}
 	return shown, nil
 }

@@ -1,9 +1,11 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -53,4 +55,42 @@ func TestStatusOfApps(t *testing.T) {
 		t.Errorf("a started app is %+v", app.Status)
 	}
 	l.ask("POST", "/api/v1/apps/up/restart", "").must(t, http.StatusAccepted)
+}
+
+// The page of the live deployment shows how each of its containers does; that of another one does not.
+func TestPageShowsTheRuntimeState(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	earlier := l.advance(l.enqueue("hello"), store.StepDone)
+	live := l.advance(l.enqueue("hello"), store.StepDone)
+	now, _, err := l.store.Live(t.Context(), "hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := l.browser(l.session(l.admin, time.Hour))
+	page := func(path string) string { return browser.get(path).must(t, http.StatusOK).body }
+	for state, want := range map[store.ContainerState][]string{
+		{State: store.RunRunning}:                              {"serves now", "running</span> since", "!restart"},
+		{State: store.RunRestarting, ExitCode: 2, Restarts: 7}: {"live, and", "restarting (2)</span>", "7 restarts", "!serves now"},
+		{State: store.RunExited, ExitCode: 3, Restarts: 1}:     {"live, and", "exited (3)</span>", "1 restart<", "!serves now"},
+		{State: store.RunUnhealthy}:                            {"unhealthy</span>", "!serves now"},
+	} {
+		state.Container, state.Deployment, state.Routed, state.Since = now.Container, live.ID, true, now.Since
+		if _, err := l.store.SetContainerStates(t.Context(), "hello", []store.ContainerState{state}); err != nil {
+			t.Fatal(err)
+		}
+		text := page(fmt.Sprintf("/deployments/%d", live.ID))
+		for _, part := range append(want, now.Container) {
+			unwanted, not := strings.CutPrefix(part, "!")
+			if strings.Contains(text, unwanted) == not {
+				t.Errorf("%s: %q in the page: %v", state.State, unwanted, !not)
+			}
+		}
+		if other := page(fmt.Sprintf("/deployments/%d", earlier.ID)); strings.Contains(other, now.Container) {
+			t.Error("a deployment that is not live shows the live container")
+		}
+		if first := page("/"); !strings.Contains(first, state.Text()) {
+			t.Errorf("the first page does not say %s", state.Text())
+		}
+	}
 }

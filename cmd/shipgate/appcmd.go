@@ -165,7 +165,7 @@ func (c *cli) appListCommand() *cobra.Command {
 			return c.print(apps, func(w io.Writer) {
 				rows := [][]string{{"NAME", "SOURCE", "STRATEGY", "STATE", "LIVE", "URL"}}
 				for _, app := range apps {
-					rows = append(rows, []string{app.Name, string(app.Source), string(app.Strategy), stateText(app.Status), liveText(app.Live), app.URL})
+					rows = append(rows, []string{app.Name, string(app.Source), string(app.Strategy), app.Status.Text(), liveText(app.Live), app.URL})
 				}
 				table(w, rows)
 			})
@@ -194,7 +194,7 @@ func (c *cli) appShowCommand() *cobra.Command {
 			return c.print(app, func(w io.Writer) {
 				rows := [][]string{
 					{"name", app.Name}, {"source", string(app.Source)}, {"hosts", strings.Join(app.Hosts, ", ")},
-					{"strategy", string(app.Strategy)}, {"state", stateText(app.Status)}, {"live", liveText(app.Live)},
+					{"strategy", string(app.Strategy)}, {"state", app.Status.Text()}, {"live", liveText(app.Live)},
 				}
 				table(w, append(append(rows, containerRows(app.Status)...), []string{"config", string(app.Config)}))
 			})

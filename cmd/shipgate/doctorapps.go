@@ -20,7 +20,7 @@ func (s *services) appFindings(ctx context.Context) []store.Finding {
 		case app.Down():
 			findings = append(findings, store.Finding{
 				Level: store.LevelFail, Hint: "shipgate logs " + app.App,
-				Text: fmt.Sprintf("%s is %s since %s, after %d restarts", app.App, stateText(app), when(app.Since), app.Restarts),
+				Text: fmt.Sprintf("%s is %s since %s, after %d restarts", app.App, app.Text(), when(app.Since), app.Restarts),
 			})
 		case app.State == store.AppStopped:
 			findings = append(findings, store.Finding{

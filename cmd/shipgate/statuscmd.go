@@ -42,24 +42,16 @@ func statusRows(apps []store.AppStatus) [][]string {
 		if app.SHA != "" {
 			live += fmt.Sprintf(" (%.7s)", app.SHA)
 		}
-		rows = append(rows, []string{app.App, stateText(app), live, when(app.Since), strconv.Itoa(app.Restarts), app.Host})
+		rows = append(rows, []string{app.App, app.Text(), live, when(app.Since), strconv.Itoa(app.Restarts), app.Host})
 	}
 	return rows
-}
-
-// stateText adds the exit code of what has ended.
-func stateText(app store.AppStatus) string {
-	if app.State == string(store.RunExited) && len(app.Containers) > 0 {
-		return fmt.Sprintf("exited (%d)", app.Containers[0].ExitCode)
-	}
-	return app.State
 }
 
 // containerRows are the containers of what is live, as app show lists them.
 func containerRows(app store.AppStatus) [][]string {
 	var rows [][]string
 	for _, one := range app.Containers {
-		text := fmt.Sprintf("%s, %s, %d restarts, since %s", one.Container, one.State, one.Restarts, when(one.Since))
+		text := fmt.Sprintf("%s, %s, %d restarts, since %s", one.Container, one.Text(), one.Restarts, when(one.Since))
 		if one.Service != "" {
 			text = one.Service + ": " + text
 		}
