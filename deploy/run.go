@@ -35,7 +35,7 @@ func (r *Runner) run(ctx context.Context, id int64, logger *slog.Logger) error {
 			}
 			to = store.StepUndoing
 		}
-		if a.d, err = r.Store.Advance(context.WithoutCancel(ctx), a.d, to, change); err != nil {
+		if err = a.advance(ctx, to, change); err != nil {
 			return err
 		}
 		logger.Info("step", "step", a.d.Step)

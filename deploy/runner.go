@@ -214,6 +214,7 @@ func (r *Runner) drainQueue(ctx context.Context, app string) {
 			return // the app was destroyed
 		case err != nil:
 			r.Logger.Error("claim deployment", "app", app, "error", err)
+			r.makeRoom(err)
 			pause.wait(ctx)
 		case !found:
 			return
@@ -237,6 +238,7 @@ func (r *Runner) finish(ctx context.Context, d store.Deployment) {
 			return
 		}
 		logger.Error("run deployment", "error", err)
+		r.makeRoom(err)
 		pause.wait(ctx)
 	}
 }

@@ -43,8 +43,10 @@ type Server struct {
 	stall     time.Duration // how long a forge may send nothing
 	youngAge  time.Duration // of packs that are left as they came
 	idle      time.Duration // how long the body of a push may stand still
-	unpacking chan struct{} // holds a token for each pack at work
-	receiving receiving
+	// faultPatience is how long a push waits while the database cannot be written.
+	faultPatience time.Duration
+	unpacking     chan struct{} // holds a token for each pack at work
+	receiving     receiving
 
 	closing context.Context // ends when Close is called
 	close   context.CancelFunc
@@ -63,7 +65,7 @@ func New(options Options) (*Server, error) {
 		store: options.Store, dir: options.Dir, limits: options.Limits.withDefaults(), log: options.Logger,
 		preflight: options.Preflight, keepAlive: keepAlive, repositories: map[string]*repository{},
 		remote: options.Remote, client: newForgeClient(), stall: stallPatience, youngAge: youngAge,
-		idle: bodyIdle, unpacking: make(chan struct{}, unpackedAtOnce),
+		idle: bodyIdle, faultPatience: time.Minute, unpacking: make(chan struct{}, unpackedAtOnce),
 	}
 	if s.log == nil {
 		s.log = slog.Default()

@@ -14,7 +14,7 @@ func diskProblem(err error) *Problem {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return nil
-	case sqliteCode(err) == sqlite3.SQLITE_FULL, isShort(err), errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case IsDiskFull(err):
 		return Problemf(CodeErrored, "the disk of the server is full: %w", err).WithHint("make room on the server (df -h, shipgate gc), then try again")
 	case sqliteCode(err) == sqlite3.SQLITE_READONLY, sqliteCode(err) == sqlite3.SQLITE_CANTOPEN, sqliteCode(err) == sqlite3.SQLITE_PERM, errors.Is(err, syscall.EROFS):
 		return Problemf(CodeErrored, "the data directory of the server cannot be written: %w", err).

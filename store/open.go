@@ -37,6 +37,8 @@ type Store struct {
 	watchers  watchers
 	strangers strangers
 	ownHosts  atomic.Pointer[[]string]
+
+	writeFault atomic.Pointer[Problem]
 }
 
 // Anew says which lost parts of a data directory Open may make anew. Without it they are made only in a new directory.
@@ -180,9 +182,10 @@ func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) error) error {
 	return s.transact(ctx, s.write, do)
 }
 
-func (s *Store) transact(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) error {
+func (s *Store) transact(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) (err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	defer func() { s.noteWrite(err) }()
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)

@@ -93,7 +93,7 @@ func (s *Store) Authenticate(ctx context.Context, secret string) (Token, error) 
 	if err != nil {
 		return Token{}, err
 	}
-	if err := s.noteUse(ctx, token); err != nil {
+	if err := s.noteUse(ctx, token); err != nil && diskProblem(err) == nil { // on a full disk it can still be looked
 		return Token{}, fmt.Errorf("note use of token: %w", err)
 	}
 	return token, nil

@@ -43,7 +43,7 @@ func (c *collector) collect(ctx context.Context, dry bool) ([]store.Garbage, err
 		found, trouble = append(found, more...), errors.Join(trouble, err)
 	}
 	if !dry {
-		trouble = errors.Join(trouble, c.store.PruneLogs(ctx, kept), c.store.Compact(ctx))
+		trouble = errors.Join(trouble, c.store.PruneLogs(ctx, kept), c.store.Compact(ctx), c.store.KeepReserve())
 	}
 	return found, trouble
 }

@@ -24,6 +24,9 @@ func addAnewFlags(flags *pflag.FlagSet, anew *store.Anew) {
 func (s *services) openData(ctx context.Context, flags serveFlags) (err error) {
 	if s.store, err = store.OpenAnew(ctx, s.dir, flags.anew); err == nil {
 		err = s.checkRepositories(ctx)
+		if failed := s.store.KeepReserve(); failed != nil {
+			s.logger.Warn("no room is kept for the case that the disk is full", "error", failed)
+		}
 	}
 	if err != nil && store.CodeOf(err) == store.CodeErrored && ctx.Err() == nil && store.HasRoutes(s.dir) {
 		if failed := s.ensureProxy(ctx, flags.public); failed != nil {

@@ -16,11 +16,12 @@ type served struct {
 	t                   *testing.T // that the proxy lives as long as
 	dir, public, listen string
 	container           bool
+	repositories        map[string]string // by app
 }
 
 func newServed(t *testing.T, dir string) *served {
 	t.Helper()
-	d := &served{t: t, dir: dir, container: exec.Command("docker", "version").Run() == nil}
+	d := &served{t: t, dir: dir, repositories: map[string]string{}, container: exec.Command("docker", "version").Run() == nil}
 	s := startServer(t, dir, nil)
 	s.ready(t)
 	found := must(readServerFile(dir))
@@ -53,15 +54,23 @@ func (d *served) deploy(t *testing.T, app string, files map[string]string, args 
 			t.Fatal(err)
 		}
 	}
-	token := strings.TrimSpace(string(must(os.ReadFile(filepath.Join(d.dir, "admin-token")))))
+	d.repositories[app] = repository
 	for _, args := range [][]string{
-		{"init", "-q", "-b", "main"}, {"add", "-A"}, {"commit", "-q", "-m", "One"}, {"push", "-q", "http://x:" + token + "@" + d.listen + "/" + app + ".git", "main"},
+		{"init", "-q", "-b", "main"}, {"add", "-A"}, {"commit", "-q", "-m", "One"}, {"push", "-q", d.remote(app), "main"},
 	} {
-		command := exec.Command("git", append([]string{"-C", repository, "-c", "user.name=dev", "-c", "user.email=dev@localhost"}, args...)...)
-		if output, err := command.CombinedOutput(); err != nil {
+		if output, err := d.git(app, args...).CombinedOutput(); err != nil {
 			t.Fatalf("git %s: %v\n%s", args[0], err, output)
 		}
 	}
+}
+
+func (d *served) remote(app string) string {
+	token := strings.TrimSpace(string(must(os.ReadFile(filepath.Join(d.dir, "admin-token")))))
+	return "http://x:" + token + "@" + d.listen + "/" + app + ".git"
+}
+
+func (d *served) git(app string, args ...string) *exec.Cmd {
+	return exec.Command("git", append([]string{"-C", d.repositories[app], "-c", "user.name=dev", "-c", "user.email=dev@localhost"}, args...)...)
 }
 
 // answers checks that what is live is served.
@@ -226,68 +235,4 @@ func (d *served) restore(t *testing.T, file, kept string) {
 	if code, said := s.end(syscall.SIGTERM); code != exitDone {
 		t.Errorf("serve: exit %d:\n%s", code, said)
 	}
-}
-
-// mounted makes dir a file system of its own, which only root can do.
-func mounted(t *testing.T, dir string, args ...string) {
-	t.Helper()
-	if output, err := exec.Command("mount", append(args, dir)...).CombinedOutput(); err != nil {
-		t.Skipf("mount needs root and a kernel that allows it: %v: %s", err, output)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", dir).Run() })
-}
-
-// fill makes a file larger until the disk is full.
-func fill(file string) {
-	_ = exec.Command("dd", "if=/dev/zero", "of="+file, "bs=4096", "oflag=append", "conv=notrunc").Run()
-}
-
-// A disk that is full or read-only stops no site. Who asks for a change learns why it cannot be.
-func TestFullAndReadOnlyDisk(t *testing.T) {
-	t.Parallel()
-	dir := shortDir(t)
-	mounted(t, dir, "-t", "tmpfs", "-o", "size=2g,mode=0700", "tmpfs")
-	d := newServed(t, filepath.Join(dir, "data"))
-	s := d.start()
-	s.ready(t)
-	if output, err := exec.Command("mount", "-o", "remount,size=8m", dir).CombinedOutput(); err != nil {
-		t.Fatalf("shrink disk: %v: %s", err, output)
-	}
-	filler := filepath.Join(dir, "filler")
-	fill(filler)
-	big := "BIG=" + strings.Repeat("x", 100<<10)
-	if got := d.run(t, "", "env", "site", "set", big); got.code != exitErrored || !strings.Contains(got.stderr, "disk of the server is full") || !strings.Contains(got.stderr, "hint:") {
-		t.Errorf("env set: exit %d, %s", got.code, got.stderr)
-	}
-	if got := d.run(t, "", "doctor"); got.code != exitFailed || !strings.Contains(got.stdout, "full") {
-		t.Errorf("doctor: exit %d, %s%s", got.code, got.stdout, got.stderr)
-	}
-	d.answers(t)
-	s.end(syscall.SIGTERM)
-	fill(filler) // the database's log is gone
-	if code, said := d.start().end(0); code != exitErrored || !strings.Contains(said, "disk of the server is full") {
-		t.Errorf("serve: exit %d:\n%s", code, said)
-	}
-	d.answers(t)
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
-	mounted(t, d.dir, "--bind", d.dir)
-	if output, err := exec.Command("mount", "-o", "remount,bind,ro", d.dir).CombinedOutput(); err != nil {
-		t.Skipf("remount: %v: %s", err, output)
-	}
-	if code, said := d.start().end(0); code != exitErrored || !strings.Contains(said, "cannot be written") || !strings.Contains(said, "hint:") {
-		t.Errorf("serve: exit %d:\n%s", code, said)
-	}
-	if got := d.run(t, "", "doctor"); got.code != exitFailed || !strings.Contains(got.stdout, "read-only file system") {
-		t.Errorf("doctor: exit %d, %s%s", got.code, got.stdout, got.stderr)
-	}
-	d.answers(t)
-	if output, err := exec.Command("umount", d.dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, output)
-	}
-	s = d.start()
-	s.ready(t)
-	s.end(syscall.SIGTERM)
-	d.answers(t)
 }

@@ -68,6 +68,9 @@ func (s *services) examine(ctx context.Context) web.Report {
 	report.Findings = append(report.Findings, store.Examine(ctx, s.dir)...)
 	if s.store != nil {
 		report.ServerID = s.store.ServerID()
+		if fault := s.store.WriteFault(); fault != nil {
+			report.Findings = append(report.Findings, finding("", fault))
+		}
 		pool, err := s.engine.Pool(ctx)
 		report.Findings = append(report.Findings, finding(poolText(pool), err))
 		report.Findings = append(report.Findings, finding("containers of different apps cannot reach each other", s.engine.Separated(ctx)))
