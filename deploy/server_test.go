@@ -152,7 +152,7 @@ type buildGate struct {
 }
 
 func (s *server) gateBuilds() *buildGate {
-	g := &buildGate{started: make(chan string, 100), proceed: make(chan struct{})}
+	g := &buildGate{started: make(chan string, 10_000), proceed: make(chan struct{})}
 	s.builder.during = func(ctx context.Context, request store.BuildRequest) error {
 		g.started <- request.SHA
 		select {

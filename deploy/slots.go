@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -52,9 +53,19 @@ func (s *buildSlots) queue(app string) (turn *buildTurn, ahead string) {
 	s.waiting = append(s.waiting, turn)
 	s.give()
 	if slices.Contains(s.waiting, turn) {
-		ahead = strings.Join(names, ", ")
+		ahead = someOf(names)
 	}
 	return turn, ahead
+}
+
+const namedAhead = 3
+
+// someOf names a few apps, and says how many more there are: with many in the queue, each would name all before it.
+func someOf(apps []string) string {
+	if more := len(apps) - namedAhead; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(apps[:namedAhead], ", "), more)
+	}
+	return strings.Join(apps, ", ")
 }
 
 // give hands free slots to those who wait, with the lock held.
