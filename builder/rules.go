@@ -8,6 +8,8 @@ import (
 	"io"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 const (
@@ -18,29 +20,7 @@ const (
 	maxRuleLine   = 8 << 10 // bytes
 	maxRuleFile   = 1 << 20 // bytes
 	maxComplaints = 20      // said of one file
-
-	// Each request may have to be compared with these; one with a star inside costs as many as twenty others.
-	maxWildcards = 400
-	starWildcard = 20
 )
-
-// wildcards counts the rules of a file whose paths have placeholders or stars other than a last /*.
-type wildcards int
-
-func (w *wildcards) take(pattern string) error {
-	weight := 0
-	if strings.Contains(pattern, "/:") {
-		weight = 1
-	}
-	if strings.Contains(strings.TrimSuffix(pattern, "/*"), "*") {
-		weight = starWildcard
-	}
-	if int(*w)+weight > maxWildcards {
-		return fmt.Errorf("there are too many rules with placeholders or a * inside: %d may have placeholders, and one with a * inside counts for %d of these", maxWildcards, starWildcard)
-	}
-	*w += wildcards(weight)
-	return nil
-}
 
 // rules are what a site says of itself. Of the header rules all that match count, of the redirects the first one.
 type rules struct {
@@ -50,6 +30,7 @@ type rules struct {
 
 // headerRule sets headers on the answers for the paths that its pattern matches.
 type headerRule struct {
+	line  int         // in its file
 	Path  string      `json:"path"`            // with :placeholders and *
 	Set   [][2]string `json:"set,omitempty"`   // name and value, in the order of the file
 	Unset []string    `json:"unset,omitempty"` // names that earlier rules set
@@ -57,6 +38,7 @@ type headerRule struct {
 
 // redirectRule answers a path with another one.
 type redirectRule struct {
+	line   int               // in its file
 	From   string            `json:"from"` // with :placeholders, and * at its end
 	Query  map[string]string `json:"query,omitempty"`
 	To     string            `json:"to"`
@@ -69,6 +51,23 @@ type complaints struct {
 	file string
 	say  func(format string, arguments ...any)
 	made int
+
+	refused error // what makes the site impossible
+}
+
+// refuse makes the site impossible: a limit was passed, and nobody would notice that the rules beyond it do nothing.
+func (c *complaints) refuse(line int, limit error) {
+	if c.refused == nil {
+		c.refused = store.Problemf(store.CodeFailed, "%s:%d: %w", c.file, line, limit).WithHint("remove or join rules; docs/limits.md lists the limits")
+	}
+}
+
+// refuseHeavy refuses rules of which too many may match one path: each request for it would have to be compared with all of them.
+func (c *complaints) refuseHeavy(patterns []store.RulePattern, weights, lines []int) {
+	if _, left := store.NewRuleIndex(patterns, weights); len(left) > 0 {
+		c.refuse(lines[left[0]], fmt.Errorf("too many rules may match one path, this one among them: their weights may be %d together, %d for one path without placeholders",
+			store.MaxRuleWeight-2*store.MaxSamePath, store.MaxSamePath))
+	}
 }
 
 func (c *complaints) add(line int, err error) {
@@ -86,15 +85,15 @@ func (c *complaints) end() {
 }
 
 // eachLine hands on the lines of a file that say something, trimmed and with their numbers. What do finds wrong is
-// complained of; errEnough ends the reading.
+// complained of; errEnough and a line that is too long refuse the site.
 func (c *complaints) eachLine(text []byte, do func(number int, line string) error) {
 	defer c.end()
 	lines := bufio.NewReaderSize(bytes.NewReader(bytes.TrimPrefix(text, []byte("\ufeff"))), maxRuleLine)
 	for number := 1; ; number++ {
 		line, long, err := readLine(lines)
 		if err == nil && long {
-			c.add(number, fmt.Errorf("the line is longer than %d bytes", maxRuleLine))
-			continue
+			c.refuse(number, fmt.Errorf("the line is longer than %d bytes", maxRuleLine))
+			return
 		}
 		if err != nil {
 			return
@@ -105,16 +104,17 @@ func (c *complaints) eachLine(text []byte, do func(number int, line string) erro
 		if err = sayable(line); err == nil {
 			err = do(number, line)
 		}
+		if errors.Is(err, errEnough) {
+			c.refuse(number, err)
+			return
+		}
 		if err != nil {
 			c.add(number, err)
-		}
-		if errors.Is(err, errEnough) {
-			return
 		}
 	}
 }
 
-var errEnough = fmt.Errorf("there are more than %d rules; all after them are ignored", maxRules)
+var errEnough = fmt.Errorf("there are more than %d rules, or headers set by them", maxRules)
 
 func readLine(from *bufio.Reader) (line string, long bool, err error) {
 	data, more, err := from.ReadLine()

@@ -60,11 +60,13 @@ func TestHeaders(t *testing.T) {
 		"control":         {"/a\n X-A: a\x00b", `[]`, "_headers:2: left out: it has control characters"},
 		"lone return":     {"/a\n X-A: a\rSet-Cookie: b", `[]`, "_headers:2: left out: it has control characters"},
 		"not UTF-8":       {"/a\n X-A: \xff", `[]`, "_headers:2: left out: it is not UTF-8"},
-		"long line":       {"/a\n X-A: " + strings.Repeat("a", maxRuleLine) + "\n X-B: 1", `[{"path":"/a","set":[["X-B","1"]]}]`, "_headers:2: left out: the line is longer than 8192 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var said said
-			rules := parseHeaders([]byte(c.text), said.say)
+			rules, err := parseHeaders([]byte(c.text), said.say)
+			if err != nil {
+				t.Error(err)
+			}
 			if got := strings.ReplaceAll(asJSON(t, rules), "null", "[]"); got != c.want {
 				t.Errorf("rules are %s, want %s", got, c.want)
 			}
@@ -126,7 +128,11 @@ func TestRedirects(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var said said
 			var got []string
-			for _, r := range parseRedirects([]byte(c.text), said.say) {
+			rules, err := parseRedirects([]byte(c.text), said.say)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, r := range rules {
 				from := r.From
 				for _, name := range slices.Sorted(maps.Keys(r.Query)) {
 					from += " " + name + "=" + r.Query[name]
@@ -147,29 +153,51 @@ func TestRedirects(t *testing.T) {
 	}
 }
 
-func TestTooManyRules(t *testing.T) {
-	var headers, manyFields, redirects strings.Builder
-	manyFields.WriteString("/a\n")
-	for i := range maxRules + 5 {
-		fmt.Fprintf(&headers, "/%d\n X-A: 1\n", i)
-		fmt.Fprintf(&manyFields, "X-%d: 1\n", i)
-		fmt.Fprintf(&redirects, "/%d /\n", i)
+// A site whose rules pass a limit is refused, by file, line and limit: nobody would notice that a rule does nothing.
+func TestRulesBeyondALimitAreRefused(t *testing.T) {
+	lines := func(format string, n int) string {
+		var text strings.Builder
+		for i := range n {
+			fmt.Fprintf(&text, format+"\n", i)
+		}
+		return text.String()
 	}
-	for name, parse := range map[string]func(*said) int{
-		"_headers:4001":   func(s *said) int { return len(parseHeaders([]byte(headers.String()), s.say)) },
-		"_headers:2002":   func(s *said) int { return len(parseHeaders([]byte(manyFields.String()), s.say)[0].Set) },
-		"_redirects:2001": func(s *said) int { return len(parseRedirects([]byte(redirects.String()), s.say)) },
+	for name, c := range map[string]struct{ file, text, want string }{
+		"headers":              {"_headers", lines("/%d\n X-A: 1", maxRules), ""},
+		"too many":             {"_headers", lines("/%d\n X-A: 1", maxRules+1), "_headers:4001: there are more than 2000 rules, or headers set by them"},
+		"too many headers":     {"_headers", "/*\n" + lines("X-%d: 1", maxRules+1), "_headers:2002: there are more than 2000 rules, or headers set by them"},
+		"long line":            {"_headers", "/a\n X-A: " + strings.Repeat("a", maxRuleLine), "_headers:2: the line is longer than 8192 bytes"},
+		"headers of all":       {"_headers", "/*\n" + lines("X-%d: 1", 400), ""},
+		"too many of all":      {"_headers", "/*\n" + lines("X-%d: 1", 401), "_headers:1: too many rules may match one path, this one among them: their weights may be 400 together, 50 for one path without placeholders"},
+		"one path":             {"_headers", strings.Repeat("/a\n X-A: 1\n", 51), "_headers:101: too many rules may match one path, this one among them"},
+		"endings":              {"_headers", lines("/*.x%d\n X-A: 1", 400), ""},
+		"too many endings":     {"_headers", lines("/*.x%d\n X-A: 1", 401), "_headers:801: too many rules may match one path, this one among them"},
+		"stars":                {"_headers", lines("/*/a%d/*\n X-A: 1", 2), ""},
+		"too many stars":       {"_headers", lines("/*/a%d/*\n X-A: 1", 3), "_headers:5: too many rules may match one path, this one among them"},
+		"stars apart":          {"_headers", lines("/%d/*/a/*\n X-A: 1", 100), ""},
+		"star and names":       {"_headers", "/*/:a/:b/:c/d\n X-A: 1", "_headers:1: too many rules may match one path, this one among them"},
+		"redirects":            {"_redirects", lines("/%d /", maxRules), ""},
+		"too many redirects":   {"_redirects", lines("/%d /", maxRules+1), "_redirects:2001: there are more than 2000 rules"},
+		"placeholders":         {"_redirects", lines("/:a/%d /", 400), ""},
+		"too many of these":    {"_redirects", lines("/:a/%d /", 401), "_redirects:401: too many rules may match one path, this one among them"},
+		"fallback after these": {"_redirects", lines("/:a/%d /", 400) + "/* /index.html 200", "_redirects:400: too many rules may match one path, this one among them"},
 	} {
 		var said said
-		if n := parse(&said); n != maxRules {
-			t.Errorf("%s: %d rules are kept, want %d", name, n, maxRules)
+		var err error
+		if c.file == headersFile {
+			_, err = parseHeaders([]byte(c.text), said.say)
+		} else {
+			_, err = parseRedirects([]byte(c.text), said.say)
 		}
-		if want := []string{name + ": left out: there are more than 2000 rules; all after them are ignored"}; !slices.Equal(said, want) {
-			t.Errorf("said %q, want %q", said, want)
+		if got := fmt.Sprint(err); (err == nil) != (c.want == "") || err != nil && !strings.HasPrefix(got, c.want) || len(said) > 0 {
+			t.Errorf("%s: %v, %q; want %q", name, err, said, c.want)
+		}
+		if err != nil && store.CodeOf(err) != store.CodeFailed {
+			t.Errorf("%s: code %s", name, store.CodeOf(err))
 		}
 	}
 	var said said
-	parseRedirects([]byte(strings.Repeat("bad\n", 50)), said.say)
+	_, _ = parseRedirects([]byte(strings.Repeat("bad\n", 50)), said.say)
 	if len(said) != maxComplaints+1 || said[maxComplaints] != "_redirects: 30 more lines are left out" {
 		t.Errorf("of 50 bad lines is said %q", said)
 	}
@@ -210,12 +238,8 @@ func TestRulesOfASite(t *testing.T) {
 	}
 
 	large := commit{"index.html": "x", "_headers": "/*\n X-A: 1\n" + strings.Repeat("#\n", maxRuleFile/2)}
-	artefact, log, err = l.build(t, large, &store.StaticConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if m, published := l.published(t, artefact); len(m.Headers) != 0 || len(published) != 1 || !strings.Contains(log, "_headers is ignored: it has 1 MiB") {
-		t.Errorf("a large file gives %+v\n%s", m, log)
+	if _, _, err = l.build(t, large, &store.StaticConfig{}); err == nil || !strings.Contains(err.Error(), "_headers has 1 MiB, and 1 MiB are possible") {
+		t.Errorf("a large file: %v", err)
 	}
 }
 
@@ -224,7 +248,7 @@ func FuzzHeaders(f *testing.F) {
 	f.Add([]byte("\ufeff/a\r\nX: y\rz\n\x00:\n!\n/::\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var said said
-		rules := parseHeaders(text, said.say)
+		rules, _ := parseHeaders(text, said.say)
 		fields := 0
 		for _, rule := range rules {
 			checkText(t, rule.Path)
@@ -249,7 +273,7 @@ func FuzzRedirects(f *testing.F) {
 	f.Add([]byte("/a /b 302 Country=us\n\ufeff/\r\n/* /:splat\n/%zz /%zz\n= = =\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var said said
-		rules := parseRedirects(text, said.say)
+		rules, _ := parseRedirects(text, said.say)
 		for _, rule := range rules {
 			checkText(t, rule.From)
 			checkText(t, rule.To)

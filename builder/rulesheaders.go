@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // reservedHeaders belong to the connection or to what the server makes of the content.
@@ -22,13 +24,12 @@ var errNoPath = errors.New("there is no path above it")
 
 // parseHeaders reads a _headers file: a path, and below it what to set, one "Name: value" a line; "! Name" takes one off
 // again. The format is that of https://docs.netlify.com/routing/headers/; "!" is Cloudflare's.
-func parseHeaders(text []byte, say func(format string, arguments ...any)) []headerRule {
+func parseHeaders(text []byte, say func(format string, arguments ...any)) ([]headerRule, error) {
 	problems := &complaints{file: headersFile, say: say}
 	var rules []headerRule
 	var fields int
-	var wild wildcards
 	usable := false // the path that the lines belong to
-	problems.eachLine(text, func(_ int, line string) error {
+	problems.eachLine(text, func(number int, line string) error {
 		if strings.HasPrefix(line, "/") || hostPattern.MatchString(line) {
 			usable = false
 			if err := checkPattern(line); err != nil {
@@ -37,10 +38,7 @@ func parseHeaders(text []byte, say func(format string, arguments ...any)) []head
 			if len(rules) == maxRules {
 				return errEnough
 			}
-			if err := wild.take(line); err != nil {
-				return err
-			}
-			rules, usable = append(rules, headerRule{Path: line}), true
+			rules, usable = append(rules, headerRule{line: number, Path: line}), true
 			return nil
 		}
 		if !usable {
@@ -51,7 +49,14 @@ func parseHeaders(text []byte, say func(format string, arguments ...any)) []head
 		}
 		return rules[len(rules)-1].add(line)
 	})
-	return slices.DeleteFunc(rules, func(r headerRule) bool { return len(r.Set) == 0 && len(r.Unset) == 0 })
+	rules = slices.DeleteFunc(rules, func(r headerRule) bool { return len(r.Set) == 0 && len(r.Unset) == 0 })
+	patterns, weights, lines := make([]store.RulePattern, len(rules)), make([]int, len(rules)), make([]int, len(rules))
+	for i, rule := range rules {
+		patterns[i], lines[i] = store.CompileRule(rule.Path), rule.line
+		weights[i] = patterns[i].Weight(len(rule.Set) + len(rule.Unset))
+	}
+	problems.refuseHeavy(patterns, weights, lines)
+	return rules, problems.refused
 }
 
 // passwordLine gives the number of the first line that protects a path by a password elsewhere, or 0.

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // redirectStatuses are what a rule may answer with: redirects, 200 for another page of the site, and refusals with a page.
@@ -23,11 +25,10 @@ var (
 
 // parseRedirects reads a _redirects file, one rule a line: FROM [NAME=VALUE …] TO [STATUS[!]]. The format is that of
 // https://docs.netlify.com/routing/redirects/, without what is said there of other hosts and of conditions.
-func parseRedirects(text []byte, say func(format string, arguments ...any)) []redirectRule {
+func parseRedirects(text []byte, say func(format string, arguments ...any)) ([]redirectRule, error) {
 	problems := &complaints{file: redirectsFile, say: say}
 	var rules []redirectRule
-	var wild wildcards
-	problems.eachLine(text, func(_ int, line string) error {
+	problems.eachLine(text, func(number int, line string) error {
 		rule, err := parseRedirect(line)
 		if err != nil {
 			return err
@@ -35,13 +36,17 @@ func parseRedirects(text []byte, say func(format string, arguments ...any)) []re
 		if len(rules) == maxRules {
 			return errEnough
 		}
-		if err := wild.take(rule.From); err != nil {
-			return err
-		}
+		rule.line = number
 		rules = append(rules, rule)
 		return nil
 	})
-	return rules
+	patterns, weights, lines := make([]store.RulePattern, len(rules)), make([]int, len(rules)), make([]int, len(rules))
+	for i, rule := range rules {
+		patterns[i], lines[i] = store.CompileRule(rule.From), rule.line
+		weights[i] = patterns[i].Weight(len(rule.Query))
+	}
+	problems.refuseHeavy(patterns, weights, lines)
+	return rules, problems.refused
 }
 
 func parseRedirect(line string) (redirectRule, error) {

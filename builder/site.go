@@ -90,8 +90,8 @@ func (s *siteBuild) takeRules() error {
 			continue
 		}
 		if f.node.Size > maxRuleFile {
-			s.log.say("%s is ignored: it has %s, and %s are possible", f.path, size(f.node.Size), size(maxRuleFile))
-			continue
+			return store.Problemf(store.CodeFailed, "%s has %s, and %s are possible", f.path, size(f.node.Size), size(maxRuleFile)).
+				WithHint("remove or join rules; docs/limits.md lists the limits")
 		}
 		text, err := s.tree.read(f.node, maxRuleFile)
 		if err != nil {
@@ -102,9 +102,12 @@ func (s *siteBuild) takeRules() error {
 				return store.Problemf(store.CodeFailed, "%s:%d: Basic-Auth is not possible here, and without it all could read what it protects", headersFile, line).
 					WithHint("leave the line out, or let an app of the source dockerfile ask for the password")
 			}
-			s.rules.Headers = parseHeaders(text, s.log.say)
+			s.rules.Headers, err = parseHeaders(text, s.log.say)
 		} else {
-			s.rules.Redirects = parseRedirects(text, s.log.say)
+			s.rules.Redirects, err = parseRedirects(text, s.log.say)
+		}
+		if err != nil {
+			return err
 		}
 	}
 	s.files = published

@@ -96,7 +96,7 @@ func loadManifest(tree string) (*published, error) {
 
 func (p *published) addRules(read manifest) {
 	for _, rule := range read.Headers {
-		p.headers = append(p.headers, headerRule{compile(rule.Path), rule.Set, rule.Unset})
+		p.headers = append(p.headers, headerRule{compile(rule.Path), rule.Set, rule.Unset}.prepare())
 	}
 	for _, rule := range read.Redirects {
 		p.redirects = append(p.redirects, redirectRule{compile(rule.From), rule.Query, rule.To, rule.Status, rule.Force})

@@ -3,6 +3,8 @@ package proxy
 import (
 	"strings"
 	"testing"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 func TestPatterns(t *testing.T) {
@@ -68,32 +70,32 @@ func FuzzPattern(f *testing.F) {
 		}
 		p, values := compile(text), map[string]string{}
 		matched := p.match(path, values)
-		if want := fits(p, p.parts, path); matched != want {
+		if want := fits(p, p.Parts, path); matched != want {
 			t.Errorf("%q of %q: %v, want %v", text, path, matched, want)
 		}
-		if _, named := values[splat]; matched && p.open && !named {
+		if _, named := values[splat]; matched && p.Open && !named {
 			t.Errorf("%q of %q has no splat: %v", text, path, values)
 		}
 	})
 }
 
-func fits(p pattern, parts []part, path string) bool {
+func fits(p pattern, parts []store.RulePart, path string) bool {
 	if len(parts) == 0 {
-		return path == "" || path == "/" && !p.open || path[0] == '/' && p.open
+		return path == "" || path == "/" && !p.Open || path[0] == '/' && p.Open
 	}
 	first, rest := parts[0], parts[1:]
 	switch {
-	case first.star:
+	case first.Star:
 		for i := range len(path) + 1 {
 			if fits(p, rest, path[i:]) {
 				return true
 			}
 		}
 		return false
-	case first.name != "":
+	case first.Name != "":
 		segment, _, _ := strings.Cut(path, "/")
 		return segment != "" && fits(p, rest, path[len(segment):])
 	default:
-		return strings.HasPrefix(path, first.text) && fits(p, rest, path[len(first.text):])
+		return strings.HasPrefix(path, first.Text) && fits(p, rest, path[len(first.Text):])
 	}
 }

@@ -17,23 +17,23 @@ type published struct {
 	ignored   int // rules that there are too many of
 	redirects []redirectRule
 
-	headerIndex, redirectIndex ruleIndex
+	headerIndex, redirectIndex store.RuleIndex
 }
 
 // indexRules must be called when the rules are there. It returns how many are left out.
 func (p *published) indexRules() int {
-	var patterns []pattern
-	for _, rule := range p.headers {
-		patterns = append(patterns, rule.pattern)
+	patterns, weights := make([]store.RulePattern, len(p.headers)), make([]int, len(p.headers))
+	for i, rule := range p.headers {
+		patterns[i], weights[i] = rule.RulePattern, rule.Weight(len(rule.set)+len(rule.unset))
 	}
-	var left, more int
-	p.headerIndex, left = newRuleIndex(patterns)
-	patterns = nil
-	for _, rule := range p.redirects {
-		patterns = append(patterns, rule.pattern)
+	var left, more []int
+	p.headerIndex, left = store.NewRuleIndex(patterns, weights)
+	patterns, weights = make([]store.RulePattern, len(p.redirects)), make([]int, len(p.redirects))
+	for i, rule := range p.redirects {
+		patterns[i], weights[i] = rule.RulePattern, rule.Weight(len(rule.query))
 	}
-	p.redirectIndex, more = newRuleIndex(patterns)
-	return left + more
+	p.redirectIndex, more = store.NewRuleIndex(patterns, weights)
+	return len(left) + len(more)
 }
 
 func (p *published) has(name string) bool {

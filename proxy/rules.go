@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // headerRule sets headers on the answers for some paths.
@@ -28,6 +30,22 @@ func sayable(name, value string) bool {
 	return httpguts.ValidHeaderFieldName(name) && httpguts.ValidHeaderFieldValue(value) && !guarded[http.CanonicalHeaderKey(name)]
 }
 
+// prepare makes the names canonical and leaves out what no rule may change, once and not for each request.
+func (r headerRule) prepare() headerRule {
+	prepared := headerRule{pattern: r.pattern}
+	for _, name := range r.unset {
+		if name = http.CanonicalHeaderKey(name); !guarded[name] && name != "Vary" && name != "Content-Type" {
+			prepared.unset = append(prepared.unset, name)
+		}
+	}
+	for _, pair := range r.set {
+		if name := http.CanonicalHeaderKey(pair[0]); sayable(name, pair[1]) {
+			prepared.set = append(prepared.set, [2]string{name, pair[1]})
+		}
+	}
+	return prepared
+}
+
 // putHeaders applies all rules that match, in their order. The first that names a header replaces what it was; more of the
 // same name are added to it.
 func (p *published) putHeaders(header http.Header, path string) {
@@ -35,26 +53,21 @@ func (p *published) putHeaders(header http.Header, path string) {
 		return
 	}
 	ours := map[string]bool{}
-	for _, i := range p.headerIndex.candidates(path, make([]int, 0, 16)) {
+	for _, i := range p.headerIndex.Candidates(path, make([]int, 0, 16)) {
 		rule := &p.headers[i]
 		if !rule.match(path, nil) {
 			continue
 		}
 		for _, name := range rule.unset {
-			if name = http.CanonicalHeaderKey(name); !guarded[name] && name != "Vary" && name != "Content-Type" {
-				header.Del(name)
-			}
+			delete(header, name)
 		}
 		for _, pair := range rule.set {
-			name := http.CanonicalHeaderKey(pair[0])
-			if !sayable(name, pair[1]) {
-				continue
-			}
+			name := pair[0]
 			if !ours[name] && name != "Vary" {
-				header.Del(name)
+				delete(header, name)
 			}
 			ours[name] = true
-			header.Add(name, pair[1])
+			header[name] = append(header[name], pair[1])
 		}
 	}
 	keepSession(header)
@@ -74,29 +87,35 @@ func (p *published) redirectFor(address *url.URL, onFile bool) (rule redirectRul
 	if len(p.redirects) == 0 {
 		return redirectRule{}, nil, false
 	}
-	values = map[string]string{}
 	query := sync.OnceValue(address.Query)
-	for _, i := range p.redirectIndex.candidates(address.Path, make([]int, 0, 16)) {
-		rule := p.redirects[i]
+	for _, i := range p.redirectIndex.Candidates(address.Path, make([]int, 0, 16)) {
+		rule := &p.redirects[i]
 		if onFile && !rule.force {
 			continue
 		}
-		clear(values)
-		if rule.match(address.Path, values) && (len(rule.query) == 0 || rule.takeQuery(query(), values)) {
-			return rule, values, true
+		if !rule.match(address.Path, nil) || len(rule.query) > 0 && !rule.takeQuery(query(), nil) {
+			continue
 		}
+		values = map[string]string{}
+		rule.match(address.Path, values)
+		if len(rule.query) > 0 {
+			rule.takeQuery(query(), values)
+		}
+		return *rule, values, true
 	}
 	return redirectRule{}, nil, false
 }
 
-// takeQuery says whether the parameters of a rule are there, and takes what its placeholders stand for.
+// takeQuery says whether the parameters of a rule are there, and takes what its placeholders stand for, unless values is nil.
 func (r redirectRule) takeQuery(query url.Values, values map[string]string) bool {
 	for name, value := range r.query {
 		if !query.Has(name) {
 			return false
 		}
 		if placeholder, is := strings.CutPrefix(value, ":"); is {
-			values[placeholder] = query.Get(name)
+			if values != nil {
+				values[placeholder] = query.Get(name)
+			}
 		} else if query.Get(name) != value {
 			return false
 		}
@@ -166,5 +185,5 @@ func escapeNonASCII(address string) string {
 // rewritten is the decoded path inside the site that a rule answers with.
 func (r redirectRule) rewritten(values map[string]string) string {
 	path, _, _ := cutAddress(r.to)
-	return fill(unescape(path), values, func(value string) string { return value })
+	return fill(store.UnescapePath(path), values, func(value string) string { return value })
 }
