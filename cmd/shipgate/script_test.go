@@ -32,7 +32,7 @@ var binaries = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	for name, build := range map[string][]string{
-		"shipgate": {"CGO_ENABLED=1", "build", "-race", "-gcflags=modernc.org/sqlite/lib=-race=false", "-o", filepath.Join(dir, "shipgate"), "."},
+		"shipgate": append(append([]string{"CGO_ENABLED=1", "build"}, raceFlags()...), "-o", filepath.Join(dir, "shipgate"), "."),
 		"testapp":  {"CGO_ENABLED=0", "build", "-trimpath", "-ldflags", "-s -w", "-o", filepath.Join(dir, "testapp"), "../../deploy/enginetest/testapp"},
 	} {
 		command := exec.Command("go", build[1:]...)
@@ -43,6 +43,14 @@ var binaries = sync.OnceValues(func() (string, error) {
 	}
 	return dir, nil
 })
+
+// raceFlags are those of make unit, so that what is compiled for the tests is compiled once.
+func raceFlags() []string {
+	if flags := strings.Fields(os.Getenv("SHIPGATE_RACE_FLAGS")); len(flags) > 0 {
+		return flags
+	}
+	return []string{"-race", "-gcflags=modernc.org/sqlite/lib=-race=false"}
+}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
