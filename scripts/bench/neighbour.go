@@ -30,6 +30,7 @@ const (
 	calmBetween  = 3               // pairs of a calm phase and a disturbed one, for each nuisance
 	slowBodies   = 500
 	hostileRules = 400
+	hostileRate  = 600 // requests a second: their sender is on this machine, too, and takes no more of it than it must
 )
 
 // neighbour measures what an app's visitors feel of what others do: the 99th percentile beside that of calm phases in the same run.
@@ -47,9 +48,9 @@ func (b *bench) neighbour(ctx context.Context) error {
 		}
 	}
 	for _, n := range []nuisance{
-		{fmt.Sprintf("a site with %d hostile rules", hostileRules), nil, func(ctx context.Context) { b.hammer(ctx, b.public+"/a/b/c/x", "noisy.localhost", "") }},
+		{fmt.Sprintf("a site of %d hostile rules, %d/s", hostileRules, hostileRate), nil, func(ctx context.Context) { b.hammer(ctx, b.public+"/a/b/c/x", "noisy.localhost", "") }},
 		{fmt.Sprintf("%d slow bodies", slowBodies), nil, func(ctx context.Context) { b.trickle(ctx, "noisy.localhost") }},
-		{"wrong tokens at the API", nil, func(ctx context.Context) { b.hammer(ctx, b.api+"/api/v1/apps", "", "Bearer wrong") }},
+		{fmt.Sprintf("wrong tokens at the API, %d/s", hostileRate), nil, func(ctx context.Context) { b.hammer(ctx, b.api+"/api/v1/apps", "", "Bearer wrong") }},
 		{"a push of 100 MB", b.commitLarge, func(ctx context.Context) {
 			_ = b.git(ctx, filepath.Join(b.dir, "noisy"), "push", "-q", "shipgate", "main")
 		}},
@@ -158,11 +159,14 @@ func get(ctx context.Context, client *http.Client, url, host, authorization stri
 	return nil
 }
 
-// hammer sends one request after the other until ctx ends. What the answer is does not matter.
+// hammer sends requests until ctx ends. What the answer is does not matter.
 func (b *bench) hammer(ctx context.Context, url, host, authorization string) {
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
+	tick := time.NewTicker(time.Second / hostileRate)
+	defer tick.Stop()
 	for ctx.Err() == nil {
+		<-tick.C
 		_ = get(ctx, client, url, host, authorization, 0)
 	}
 }
@@ -183,7 +187,7 @@ func (b *bench) trickle(ctx context.Context, host string) {
 		conns = append(conns, conn)
 		fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: %s\r\nContent-Length: 100000\r\n\r\n", host)
 	}
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		select {
