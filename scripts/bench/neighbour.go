@@ -29,7 +29,7 @@ const (
 	phase        = 2 * time.Second // at least
 	calmBetween  = 3               // pairs of a calm phase and a disturbed one, for each nuisance
 	slowBodies   = 500
-	hostileRules = 400
+	hostileRules = 200
 	hostileRate  = 600 // requests a second: their sender is on this machine, too, and takes no more of it than it must
 )
 
