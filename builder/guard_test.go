@@ -243,6 +243,12 @@ func TestVolumesWithoutAVolumeAreTold(t *testing.T) {
 	if err != nil || made.Volumes != "/data\n/kept" || !strings.Contains(log, "VOLUME /data") || !strings.Contains(log, "--volume data:/data") || strings.Contains(log, "VOLUME /kept,") {
 		t.Errorf("%v\n%s", err, log)
 	}
+	if volumes, err := l.ImageVolumes(t.Context(), made.Image); err != nil || volumes != made.Volumes {
+		t.Errorf("the image has the volumes %q, %v", volumes, err)
+	}
+	if volumes, err := l.ImageVolumes(t.Context(), "sha256:"+strings.Repeat("0", 64)); err != nil || volumes != "" {
+		t.Errorf("an image that is gone has the volumes %q, %v", volumes, err)
+	}
 }
 
 func TestAddOverSSHIsRefused(t *testing.T) {

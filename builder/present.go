@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 
@@ -45,4 +48,17 @@ func (b *Builder) ImagePresent(ctx context.Context, image string) (bool, error) 
 		return false, b.engineProblem("look for image "+image, err)
 	}
 	return true, nil
+}
+
+// ImageVolumes returns the paths of an image's VOLUME lines, one a line, as an Artefact has them. Releases that earlier versions made do
+// not. An image that is gone has none.
+func (b *Builder) ImageVolumes(ctx context.Context, image string) (string, error) {
+	found, err := b.docker.ImageInspect(ctx, image)
+	if errdefs.IsNotFound(err) || err == nil && found.Config == nil {
+		return "", nil
+	}
+	if err != nil {
+		return "", b.engineProblem("look at image "+image, err)
+	}
+	return strings.Join(slices.Sorted(maps.Keys(found.Config.Volumes)), "\n"), nil
 }

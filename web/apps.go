@@ -261,9 +261,25 @@ func (s *server) planApp(c echo.Context) error {
 		if err != nil {
 			return err
 		}
-		shown.Uncovered = release.Artefact.Uncovered(config)
+		shown.Uncovered = s.withVolumes(c.Request().Context(), release.Artefact).Uncovered(config)
 	}
 	return c.JSON(http.StatusOK, shown)
+}
+
+// withVolumes asks the engine for the VOLUME lines of an image whose release was made by a version that did not store them. A plan is
+// shown without them where the engine does not answer.
+func (s *server) withVolumes(ctx context.Context, artefact store.Artefact) store.Artefact {
+	if artefact.Volumes != "" || artefact.Image == "" || s.ImageVolumes == nil {
+		return artefact
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	volumes, err := s.ImageVolumes(ctx, artefact.Image)
+	if err != nil {
+		s.Logger.Warn("read the VOLUME lines of the live image", "image", artefact.Image, "error", err)
+	}
+	artefact.Volumes = volumes
+	return artefact
 }
 
 type shownPlan struct {

@@ -33,6 +33,9 @@ const (
 // lab is the API on a real store, with collaborators that have state. Every answer is held to the OpenAPI document.
 type lab struct {
 	volumes string // VOLUME paths of the images of releases
+	image   string // of releases
+
+	imageVolumes map[string]string // what the engine says of images; "away": it does not answer
 
 	t          *testing.T
 	store      *store.Store
@@ -84,6 +87,12 @@ func newLabBeating(t *testing.T, heartbeat time.Duration) *lab {
 			}
 			l.forgotten = append(l.forgotten, app)
 			return nil
+		},
+		ImageVolumes: func(_ context.Context, image string) (string, error) {
+			if l.imageVolumes[image] == "away" {
+				return "", errors.New("the engine does not answer")
+			}
+			return l.imageVolumes[image], nil
 		},
 		Collect: func(ctx context.Context, dry bool) ([]store.Garbage, error) { return l.collect(ctx, dry) },
 		URL:     func(host string) string { return "http://" + host }, Logger: slog.New(slog.NewTextHandler(l.log, nil)),
@@ -264,7 +273,7 @@ func (l *lab) advance(d store.Deployment, to store.Step) store.Deployment {
 		change := store.Change{}
 		switch next {
 		case store.StepBuilt:
-			change.Release = &store.Release{App: d.App, SHA: d.SHA, Source: store.SourceDockerfile, Artefact: store.Artefact{Volumes: l.volumes}, Config: []byte("{}"), SealedEnv: l.sealed(map[string]string{"STARTED_WITH": "env-of-the-release"})}
+			change.Release = &store.Release{App: d.App, SHA: d.SHA, Source: store.SourceDockerfile, Artefact: store.Artefact{Image: l.image, Volumes: l.volumes}, Config: []byte("{}"), SealedEnv: l.sealed(map[string]string{"STARTED_WITH": "env-of-the-release"})}
 		case store.StepLive:
 			change.Verdict = store.Succeeded
 			change.Live = &store.Live{App: d.App, Deployment: d.ID, Release: d.Release, SHA: d.SHA, Container: store.ContainerName(l.store.ServerID(), d.App, d.ID)}

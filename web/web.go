@@ -76,6 +76,7 @@ type Options struct {
 	Doctor       func(ctx context.Context) Report
 	Destroyed    func(ctx context.Context, app string, withData bool) error   // removes artefacts, and volumes with the data
 	Volumes      func(ctx context.Context, app string) ([]string, error)      // of the app, on the engine; nil: none
+	ImageVolumes func(ctx context.Context, image string) (string, error)      // the paths of its VOLUME lines, one a line; nil: not known
 	Collect      func(ctx context.Context, dry bool) ([]store.Garbage, error) // removes, or dry only lists, what nothing needs
 	URL          func(host string) string
 	BaseURL      func() string   // the public address of this server, without a slash at the end

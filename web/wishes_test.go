@@ -160,3 +160,18 @@ func TestPlanNamesUncoveredVolumes(t *testing.T) {
 		t.Errorf("plan %s", got)
 	}
 }
+
+// Of a release whose VOLUME paths were not stored, by an earlier version, the engine says them; without it there is a plan all the same.
+func TestPlanNamesUncoveredVolumesOfOlderReleases(t *testing.T) {
+	l := newLab(t)
+	l.imageVolumes = map[string]string{"sha256:older": "/data\n/logs", "sha256:hung": "away"}
+	for app, want := range map[string]string{"older": `"uncovered_volumes":["/data","/logs"]`, "hung": `"strategy"`, "none": `"strategy"`} {
+		l.image = "sha256:" + app
+		l.createApp(app)
+		l.advance(l.enqueue(app), store.StepLive)
+		got := l.ask("GET", "/api/v1/apps/"+app+"/plan", "").must(t, 200).body
+		if !strings.Contains(got, want) || strings.Contains(got, "uncovered_volumes") != (app == "older") {
+			t.Errorf("plan of %s: %s", app, got)
+		}
+	}
+}

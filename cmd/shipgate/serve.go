@@ -231,7 +231,7 @@ func (s *services) url(host string) string {
 // listen answers requests until ctx ends. Streams and pushes may last, so only reading the header has a limit.
 func (s *services) listen(ctx context.Context, listener net.Listener) error {
 	handler := web.New(web.Options{
-		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget, Volumes: s.engine.Volumes, Collect: s.collector.collect,
+		Store: s.store, Runner: s.runner, Repositories: s.git, Logs: s.engine.Logs, Doctor: s.examine, Destroyed: s.forget, Volumes: s.engine.Volumes, ImageVolumes: s.builder.ImageVolumes, Collect: s.collector.collect,
 		GitHub: s.github, Identities: s.identities, BaseURL: func() string { return s.base }, URL: s.url, TrustedProxies: s.trusted, Lifetime: ctx, Version: version(), Logger: s.logger,
 	})
 	requests, end := context.WithCancel(context.WithoutCancel(ctx)) // those under way may end in peace
