@@ -297,12 +297,24 @@ func TestAuthorisation(t *testing.T) {
 	}
 	reader, _, err := r.store.CreateToken(t.Context(), store.Token{Name: "reader", App: testApp, Rights: store.Rights{store.RightRead}})
 	check(t, err)
+	worthless := map[string]string{}
+	for name, token := range map[string]store.Token{
+		"env": {Rights: store.Rights{store.RightEnv}}, "run": {Rights: store.Rights{store.RightRun}}, "deploy of another": {App: "other", Rights: store.Rights{store.RightDeploy}},
+		"expired": {Rights: store.Rights{store.RightAdmin}, ExpiresAt: time.Now().Add(-time.Second)},
+	} {
+		worthless[name], _, err = r.store.CreateToken(t.Context(), token)
+		check(t, err)
+	}
 	admin, _, err := r.store.CreateToken(t.Context(), store.Token{Name: "admin", Rights: store.Rights{store.RightAdmin}})
 	check(t, err)
 	for _, test := range []struct{ name, remote, want string }{
 		{"no token", at("", testApp), "could not read Username"},
 		{"bad token", at("x:nonsense@", testApp), "Authentication failed"},
 		{"a reader's token", at("x:"+reader+"@", testApp), "error: 403"},
+		{"a token for env", at("x:"+worthless["env"]+"@", testApp), "error: 403"},
+		{"a token for run", at("x:"+worthless["run"]+"@", testApp), "error: 403"},
+		{"a deploy token of another app", at("x:"+worthless["deploy of another"]+"@", testApp), "error: 403"},
+		{"an expired token", at("x:"+worthless["expired"]+"@", testApp), "Authentication failed"},
 		{"another app's token", at("x:"+r.token+"@", "other"), "error: 403"},
 		{"an unknown app", at("x:"+admin+"@", "nowhere"), "remote: there is no app"},
 		{"a bad app name", at("x:"+admin+"@", "..%2f..%2fx"), "remote: there is no app"},

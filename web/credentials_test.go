@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
@@ -107,6 +108,63 @@ func TestEveryRouteRefusesWorthlessCredentials(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Every route that changes something refuses what a page of another site makes a browser send, whatever the browser adds to it.
+// Deliveries are trusted by their signature alone.
+func TestEveryRouteRefusesPagesOfOtherSites(t *testing.T) {
+	l := newLab(t)
+	l.createApp("hello")
+	d := l.enqueue("hello")
+	for _, asked := range everyRoute(l) {
+		method, path, _ := strings.Cut(asked, " ")
+		if method == http.MethodGet || path == webhookPath {
+			continue
+		}
+		for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"} {
+			r := l.request(method, regexp.MustCompile(`:\w+`).ReplaceAllStringFunc(path, example), "")
+			cookie(r, l.session(l.admin, time.Hour))
+			r.Header.Set(name, value)
+			if got := l.raw(r); got.status != http.StatusForbidden || got.header.Get("Set-Cookie") != "" {
+				t.Errorf("%s with %s %s: status %d", asked, name, value, got.status)
+			}
+		}
+	}
+	if d, err := l.store.Deployment(t.Context(), d.ID); err != nil || d.CancelAsked {
+		t.Errorf("the deployment: %+v, %v", d, err)
+	}
+}
+
+// What others wrote is text on every page: names of branches, subjects, reasons, logs, and addresses that are asked for.
+func TestEveryPageEscapes(t *testing.T) {
+	const raw = `"><img src=x onerror=alert(1)><script>alert(2)</script>`
+	l := newLab(t)
+	l.createApp("hello")
+	d, err := l.store.Enqueue(t.Context(), store.NewDeployment{App: "hello", Trigger: store.TriggerPush, SHA: firstCommit, Subject: raw, Ref: "refs/heads/" + raw})
+	if err == nil {
+		d, _, err = l.store.Claim(t.Context(), "hello")
+	}
+	for _, step := range []store.Step{store.StepUndoing, store.StepUndone} {
+		if err == nil {
+			d, err = l.store.Advance(t.Context(), d, step, store.Change{Verdict: store.Failed, Reason: raw, Events: []store.Event{{Kind: "failed", Text: raw}, {Kind: "hint", Text: raw}, {Kind: "log", Text: raw}}})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := fmt.Sprintf("/deployments/%d", d.ID)
+	asked := "?next=/" + url.QueryEscape(raw) + "&key=" + url.QueryEscape(raw) + "&state=" + url.QueryEscape(raw) + "&code=" + url.QueryEscape(raw)
+	for _, path := range []string{"/", "/login", page, page + "/summary", "/deployments/9", "/nothing/" + url.PathEscape(raw), "/setup/github"} {
+		for _, signedIn := range []string{l.session(l.admin, time.Hour), ""} {
+			got := l.browser(signedIn).get(path + asked)
+			if strings.Contains(got.body, "<img") || strings.Contains(got.body, "<script>") {
+				t.Errorf("%s: %s", path, got.body)
+			}
+		}
+	}
+	if got := l.browser(l.session(l.admin, time.Hour)).get(page); !strings.Contains(got.body, "&lt;img src=x") {
+		t.Errorf("nothing of it is shown: %s", got.body)
 	}
 }
 
