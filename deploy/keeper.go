@@ -57,6 +57,9 @@ func (r *Runner) followEngine() {
 			r.attend(change.App)
 			continue
 		}
+		if change.Lost {
+			r.forgetAllRevivals()
+		}
 		r.Recheck()
 	}
 }
@@ -172,6 +175,13 @@ func (r *Runner) forgetRevivals(container string) {
 	r.keepers.mu.Lock()
 	defer r.keepers.mu.Unlock()
 	delete(r.keepers.revived, container)
+}
+
+// forgetAllRevivals gives every container a clean record: an engine that goes ends them all, and none of them is to blame.
+func (r *Runner) forgetAllRevivals() {
+	r.keepers.mu.Lock()
+	defer r.keepers.mu.Unlock()
+	clear(r.keepers.revived)
 }
 
 // giveUp has keepers leave an app alone that is being destroyed; one that is created later by the same name is another.

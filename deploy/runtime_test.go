@@ -269,6 +269,24 @@ func TestStopAndStart(t *testing.T) {
 	}
 }
 
+// An engine that goes ends every container. That is no reason to wait before one is started again, however often it happens.
+func TestLostEngineIsNotHeldAgainstContainers(t *testing.T) {
+	s := newServer(t)
+	s.wantVerdict(s.push(appName, 1).ID, store.Succeeded, "")
+	name := s.untilState(appName, store.RunRunning).Container
+	for range 3 {
+		s.engine.Lose()
+		s.untilState(appName, store.RunUnknown)
+		s.engine.Return()
+		s.untilState(appName, store.RunRunning)
+	}
+	s.runner.keepers.mu.Lock()
+	defer s.runner.keepers.mu.Unlock()
+	if failures := s.runner.keepers.revived[name].failures; failures > 1 {
+		t.Errorf("%d failures are counted, want that of the last loss only", failures)
+	}
+}
+
 func TestRestart(t *testing.T) {
 	s := newServer(t)
 	if _, err := s.runner.Restart(t.Context(), appName); store.CodeOf(err) != store.CodeConflict {
