@@ -81,27 +81,42 @@ func newListener(t *testing.T, bin string) *listener {
 		}
 	}
 	must(v.server.start())
+	v.github = v.server.connectGitHub(t, dir)
 	var err error
-	v.github, err = githubtest.New()
-	must(err)
-	v.server.github = v.github
-	access, err := v.github.AppAccess()
-	must(err)
-	v.github.SetHook(githubtest.Hook{URL: "http://" + v.server.api + "/webhooks/github"})
-	for name, content := range map[string]string{"app.pem": access.PrivateKey, "secret": access.WebhookSecret} {
-		must(os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
-	}
 	v.repository, err = v.github.Repository("octo", "heard")
 	must(err)
 	v.github.SetPrivate(v.repository)
-	v.run(t, "github", "connect", "--app-id", strconv.FormatInt(access.AppID, 10), "--private-key", filepath.Join(dir, "app.pem"),
-		"--webhook-secret-file", filepath.Join(dir, "secret"), "--api-url", v.github.APIURL())
 	v.run(t, "app", "create", "heard", "--source", "static", "--publish-dir", "public", "--host", "heard.localhost", "--repo", "octo/heard")
 	sha, _, err := v.github.Push(v.repository, "main", "First", map[string]string{"public/index.html": "first"})
 	must(err)
 	v.wantTold(t, sha, "success", "the first")
 	v.before = sha
 	return v
+}
+
+// connectGitHub connects the server with a GitHub for tests. The files are for the credentials.
+func (s *scriptServer) connectGitHub(t *testing.T, files string) *githubtest.Fake {
+	t.Helper()
+	fake, err := githubtest.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.github = fake
+	access, err := fake.AppAccess()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fake.SetHook(githubtest.Hook{URL: "http://" + s.api + "/webhooks/github"})
+	for name, content := range map[string]string{"app.pem": access.PrivateKey, "secret": access.WebhookSecret} {
+		if err := os.WriteFile(filepath.Join(files, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if output, err := s.shipgate("github", "connect", "--app-id", strconv.FormatInt(access.AppID, 10), "--private-key", filepath.Join(files, "app.pem"),
+		"--webhook-secret-file", filepath.Join(files, "secret"), "--api-url", fake.APIURL()); err != nil {
+		t.Fatalf("connect GitHub: %v\n%s\n%s", err, output, s.log.text())
+	}
+	return fake
 }
 
 func (v *listener) run(t *testing.T, args ...string) {
