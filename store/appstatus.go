@@ -30,6 +30,9 @@ type AppStatus struct {
 // Down reports whether the app does not do its work although it is to.
 func (a AppStatus) Down() bool { return !a.Up && a.State != AppStopped && a.State != AppNever }
 
+// Unseen reports whether nobody has asked the engine yet since the live version passed its gate.
+func (a AppStatus) Unseen() bool { return a.State == string(RunUnknown) && len(a.Containers) == 0 }
+
 // Text returns the state as people read it, with the exit code of what has ended.
 func (a AppStatus) Text() string {
 	if a.Down() && len(a.Containers) > 0 {
@@ -54,7 +57,9 @@ func (s *Store) AppStatuses(ctx context.Context, name string) ([]AppStatus, erro
 		if err != nil {
 			return nil, err
 		}
-		own := slices.DeleteFunc(slices.Clone(states), func(c ContainerState) bool { return c.App != app.Name })
+		own := slices.DeleteFunc(slices.Clone(states), func(c ContainerState) bool { // what was live before is no answer
+			return c.App != app.Name || c.Deployment != live.Deployment
+		})
 		status := AppStatus{App: app.Name, State: AppNever, Containers: own}
 		if len(app.Hosts) > 0 {
 			status.Host = app.Hosts[0]
