@@ -13,17 +13,19 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shipgate/shipgate/proxy"
 	"github.com/shipgate/shipgate/store"
 )
 
 // oldCommit is the last version before containers, volumes and the network got the names that they have now.
 const oldCommit = "47a093d"
 
-// oldServer builds that version from the repository's own history.
+// oldServer builds that version from the repository's own history. Without paths in it, all of it comes from Go's cache the
+// second time.
 func oldServer(t *testing.T) (bin string) {
 	t.Helper()
 	dir := t.TempDir()
-	script := `root=$(git rev-parse --show-toplevel) && git -C "$root" archive ` + oldCommit + ` | tar -x -C "$1" && cd "$1" && go build -o bin/shipgate ./cmd/shipgate`
+	script := `root=$(git rev-parse --show-toplevel) && git -C "$root" archive ` + oldCommit + ` | tar -x -C "$1" && cd "$1" && go build -trimpath -o bin/shipgate ./cmd/shipgate`
 	if output, err := exec.Command("sh", "-c", script, "sh", dir).CombinedOutput(); err != nil {
 		shallow, _ := exec.Command("git", "rev-parse", "--is-shallow-repository").Output()
 		if os.Getenv("SHIPGATE_TEST_ENGINE") == "required" && strings.TrimSpace(string(shallow)) != "true" {
@@ -57,6 +59,10 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 	}
 	u.begin(t, "mid", "two", "HEALTH_AFTER=5s", "mid-4")
 	u.begin(t, "keeper", "two", "MIGRATE_FILE=/data/migrations MIGRATE_TIME=5s", "keeper-5-release")
+	oldProxy := u.proxy(t)
+	if oldProxy.Generation >= proxy.Generation {
+		t.Fatalf("the old proxy is of generation %d, as new ones are", oldProxy.Generation)
+	}
 	if err := u.server.end(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +75,7 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	u.wantProxyReplaced(t, oldProxy)
 	for _, app := range []string{"keeper", "mid", "page"} {
 		u.answers(t, app, map[string]string{"keeper": "two", "mid": "two", "page": "one"}[app])
 	}
@@ -207,6 +214,32 @@ func (u *upgrade) answers(t *testing.T, app, want string) {
 	t.Helper()
 	if got := u.get(t, app, "/"); got != want {
 		t.Errorf("%s answers %q, want %q", app, got, want)
+	}
+}
+
+func (u *upgrade) proxy(t *testing.T) proxy.Status {
+	t.Helper()
+	status, err := proxy.NewClient(u.server.dir).Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+// wantProxyReplaced waits until a new proxy has taken the place of the old one, at its address, and the old process has ended.
+func (u *upgrade) wantProxyReplaced(t *testing.T, old proxy.Status) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		now := u.proxy(t)
+		state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", old.PID))
+		ended := err != nil || strings.Contains(string(state), ") Z ")
+		if ended && now.PID != old.PID && now.Generation == proxy.Generation && now.PublicAddr == old.PublicAddr {
+			t.Logf("proxy %d of generation %d has replaced proxy %d of generation %d", now.PID, now.Generation, old.PID, old.Generation)
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the proxy is %+v, and was %+v; the old process has ended: %t\n%s", now, old, ended, u.server.log.text())
+		}
 	}
 }
 
