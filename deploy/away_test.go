@@ -4,10 +4,13 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/shipgate/shipgate/deploy/memengine"
 	"github.com/shipgate/shipgate/store"
 )
 
@@ -56,4 +59,53 @@ func TestHistorySaysThatTheEngineIsAway(t *testing.T) {
 		}
 	}
 	stop()
+}
+
+// engineThatHangs answers nothing from the next removal on, once it is told to.
+type engineThatHangs struct {
+	Engine
+	armed, hangs *atomic.Bool
+}
+
+func (e engineThatHangs) Remove(ctx context.Context, name string) error {
+	if e.armed.Load() {
+		e.hangs.Store(true)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return e.Engine.Remove(ctx, name)
+}
+
+func (e engineThatHangs) List(ctx context.Context, app string) ([]store.Container, error) {
+	if e.hangs.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return e.Engine.List(ctx, app)
+}
+
+// An engine that hangs while a deployment is taken back is named long before that is given up.
+func TestHistorySaysThatTheEngineIsAwayAtUndo(t *testing.T) {
+	armed, hangs := &atomic.Bool{}, &atomic.Bool{}
+	s := newServer(t, func(o *Options) {
+		o.Engine, o.Patience.Notice, o.Patience.Engine = engineThatHangs{o.Engine, armed, hangs}, 100*time.Millisecond, 5*time.Second
+	})
+	s.version(1, memengine.Behaviour{NeverListens: true})
+	d := s.push(appName, 1)
+	s.until(d.ID, "started", func(d store.Deployment) bool { return d.Step == store.StepStarted })
+	armed.Store(true)
+	_, err := s.store.AskCancel(t.Context(), d.ID)
+	s.must(err)
+	told := func(store.Deployment) bool {
+		return slices.ContainsFunc(s.lines(d.ID), func(line string) bool {
+			return strings.HasPrefix(line, "wait for the Docker engine, which does not answer")
+		})
+	}
+	if d := s.until(d.ID, "told", told); d.Step != store.StepUndoing || d.Verdict != "" {
+		t.Errorf("it is told at %s, with the verdict %q", d.Step, d.Verdict)
+	}
+	armed.Store(false)
+	hangs.Store(false)
+	s.wantVerdict(d.ID, store.Cancelled, "cancelled on request")
+	s.wantLine(d.ID, "wait over: the Docker engine answers")
 }
