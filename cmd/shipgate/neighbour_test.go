@@ -39,7 +39,7 @@ func TestNeighbourReadsNothing(t *testing.T) {
 		t.Skip("NOT TESTED, being another user takes root")
 	}
 	above := must(os.MkdirTemp("", "sg"))
-	defer os.RemoveAll(above)
+	t.Cleanup(func() { os.RemoveAll(above) }) // after the proxy has been ended, which is found by it
 	dir, beside := filepath.Join(above, "data"), filepath.Join(above, "beside")
 	if err := os.Chmod(above, 0o755); err != nil {
 		t.Fatal(err)
