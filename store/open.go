@@ -185,15 +185,22 @@ func (s *Store) change(ctx context.Context, do func(tx *sql.Tx) error) error {
 func (s *Store) transact(ctx context.Context, db *sql.DB, do func(tx *sql.Tx) error) (err error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	defer func() { s.noteWrite(err) }()
+	wrote := true
+	defer func() {
+		if err != nil || wrote {
+			s.noteWrite(err)
+		}
+	}()
 	tx, err := db.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", err)
 	}
 	defer func() { _ = tx.Rollback() }() // after a commit it does nothing; without one, also at a panic, it frees the connection
+	before := s.changesInFault(ctx, tx)
 	if err := do(tx); err != nil {
 		return err
 	}
+	wrote = s.changesInFault(ctx, tx) > before || before < 0
 	if err := tx.Commit(); err != nil {
 		return fmt.Errorf("commit transaction: %w", err)
 	}

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"context"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,6 +32,15 @@ func (s *Store) noteWrite(err error) {
 	if before := s.writeFault.Swap(problem); (before == nil) != (problem == nil) {
 		s.watchers.wake(WriteFaultTopic)
 	}
+}
+
+// changesInFault counts the rows that a transaction's connection has changed, while the database could not be written the last time;
+// else it is -1. A transaction that changed nothing succeeds on a full disk, too.
+func (s *Store) changesInFault(ctx context.Context, tx *sql.Tx) (rows int64) {
+	if s.WriteFault() == nil || tx.QueryRowContext(ctx, `SELECT total_changes()`).Scan(&rows) != nil {
+		return -1
+	}
+	return rows
 }
 
 // IsDiskFull reports whether an error says that the disk has no room left.
