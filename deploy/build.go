@@ -144,7 +144,7 @@ func (a *attempt) runBuilder(ctx context.Context, clock *time.Timer) (store.Arte
 		Slot: func(ctx context.Context) (release func(), err error) {
 			clock.Stop()
 			defer clock.Reset(a.Patience.Build)
-			return a.builds.take(ctx, a.d.App, func(ahead string) { a.say(ctx, "wait", "for a build slot (behind app %s)", ahead) })
+			return a.builds.take(ctx, func(ahead int) { a.say(ctx, "wait", "for a build slot (%d ahead)", ahead) })
 		},
 	}, lines.add)
 }

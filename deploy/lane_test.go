@@ -101,7 +101,7 @@ func TestLanesRunAtOnceAndBuildsOneByOne(t *testing.T) {
 	builds.wait(t)
 	second := s.push("other", 2)
 	s.until(second.ID, "waiting for the builder", func(d store.Deployment) bool {
-		return slices.Contains(s.lines(d.ID), "wait for a build slot (behind app hello)")
+		return slices.Contains(s.lines(d.ID), "wait for a build slot (1 ahead)")
 	})
 	builds.proceed <- struct{}{}
 	s.wantVerdict(first.ID, store.Succeeded, "")
@@ -132,7 +132,7 @@ func TestSlowBuildHoldsOnlyBuilds(t *testing.T) {
 	waiting := s.push("other", 2)
 	s.wantVerdict(s.push("page", 3).ID, store.Succeeded, "")
 	s.until(waiting.ID, "waiting for a slot", func(d store.Deployment) bool {
-		return slices.Contains(s.lines(d.ID), "wait for a build slot (behind app hello)")
+		return slices.Contains(s.lines(d.ID), "wait for a build slot (1 ahead)")
 	})
 	close(builds)
 	s.wantVerdict(slow.ID, store.Succeeded, "")
