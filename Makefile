@@ -5,9 +5,9 @@ SHELL := /bin/bash
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 FUZZ_TIME ?= 3s
-# What the race detector does not look into: SQLite translated to Go, compression and hashes, which it slows down some ten
+# What the race detector does not look into: SQLite translated to Go, and compression, which it slows down some ten
 # times, and a flag that BuildKit v0.34 sets from several goroutines, always to the same value (withResolveCache).
-NO_RACE := modernc.org/sqlite/lib compress/... hash/... crypto/... github.com/klauspost/compress/... github.com/andybalholm/brotli \
+NO_RACE := modernc.org/sqlite/lib compress/... github.com/klauspost/compress/... github.com/andybalholm/brotli \
 	github.com/moby/buildkit/frontend/dockerfile/builder
 export SHIPGATE_RACE_FLAGS := -race $(NO_RACE:%=-gcflags=%=-race=false) # the tests build the program with the same
 

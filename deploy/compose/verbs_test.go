@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/docker/client"
+
+	"github.com/shipgate/shipgate/deploy/dockerengine"
 	"github.com/shipgate/shipgate/store"
 )
 
@@ -261,7 +264,14 @@ func TestPluginEnvironment(t *testing.T) {
 }
 
 func TestEngineIsAway(t *testing.T) {
-	stacks := New(Options{ServerID: "x", Getenv: func(name string) string {
+	docker, err := client.NewClientWithOpts(client.WithHost("unix:///nowhere.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer docker.Close()
+	engine := dockerengine.New(dockerengine.Options{Docker: docker, ServerID: "x"})
+	defer engine.Close()
+	stacks := New(Options{ServerID: "x", Engine: engine, Getenv: func(name string) string {
 		return map[string]string{"SHIPGATE_COMPOSE": realPlugin(t), "DOCKER_HOST": "unix:///nowhere.sock", "HOME": t.TempDir(), "PATH": os.Getenv("PATH")}[name]
 	}})
 	problem, ok := store.AsProblem(stacks.Down(t.Context(), "shop"))

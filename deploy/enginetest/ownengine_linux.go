@@ -54,7 +54,9 @@ func (e *OwnEngine) Start(t *testing.T) {
 	if err := e.command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(2 * patience); !e.answers(); time.Sleep(20 * time.Millisecond) {
+	tick := time.NewTicker(20 * time.Millisecond) // nothing tells when a socket that is not there yet answers
+	defer tick.Stop()
+	for deadline := time.Now().Add(2 * patience); !e.answers(); <-tick.C {
 		if time.Now().After(deadline) {
 			log, _ := os.ReadFile(filepath.Join(e.dir, "log"))
 			if e.starts > 0 {
