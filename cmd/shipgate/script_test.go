@@ -150,7 +150,7 @@ func newScriptServer(env *testscript.Env, bin string) *scriptServer {
 		"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"), "HOME="+env.WorkDir,
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_TERMINAL_PROMPT=0",
 		"GIT_AUTHOR_NAME=dev", "GIT_AUTHOR_EMAIL=dev@localhost", "GIT_COMMITTER_NAME=dev", "GIT_COMMITTER_EMAIL=dev@localhost",
-		"SHIPGATE_DATA="+filepath.Join(env.WorkDir, ".data"), "GORACE=halt_on_error=1",
+		"SHIPGATE_DATA="+filepath.Join(env.WorkDir, ".data"), "GORACE="+os.Getenv("GORACE")+" halt_on_error=1",
 	)
 	return newServer(filepath.Join(env.WorkDir, ".data"), bin)
 }
