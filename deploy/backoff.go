@@ -3,6 +3,8 @@ package deploy
 import (
 	"context"
 	"time"
+
+	"github.com/shipgate/shipgate/store"
 )
 
 // backoff waits between tries, longer each time, and never longer than the context lives.
@@ -36,4 +38,17 @@ func retry(ctx context.Context, do func(ctx context.Context) error) error {
 			return err
 		}
 	}
+}
+
+// retryUnlessRefused is retry for one who may be away: who understood and refused is not asked again.
+func retryUnlessRefused(ctx context.Context, do func(ctx context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	return retry(ctx, func(ctx context.Context) error {
+		err := do(ctx)
+		if problem, known := store.AsProblem(err); known && problem.Code != store.CodeUnreachable {
+			cancel()
+		}
+		return err
+	})
 }

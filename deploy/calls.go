@@ -3,7 +3,6 @@ package deploy
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,30 +14,30 @@ import (
 // defaultInternalPort is where apps call each other: http://APP.internal needs no port.
 const defaultInternalPort = 80
 
-// ShareCalls tells the router which containers may call which apps. It comes before each start of a container, whose
+// SetCallers tells the router which containers may call which apps. It comes before each start of a container, whose
 // address may have been another app's, and whenever an app changes whom it allows.
-func (r *Runner) ShareCalls(ctx context.Context) error { return r.shareCalls(ctx, false) }
+func (r *Runner) SetCallers(ctx context.Context) error { return r.setCallers(ctx, false) }
 
-// shareCalls has the router listen on the bridge where there is somebody to listen to. While the engine does not say
+// setCallers has the router listen on the bridge where there is somebody to listen to. While the engine does not say
 // where that is, the router stays where it listens, unless the bridge is needed.
-func (r *Runner) shareCalls(ctx context.Context, needed bool) error {
-	r.sharing.Lock()
-	defer r.sharing.Unlock()
+func (r *Runner) setCallers(ctx context.Context, needed bool) error {
+	r.callers.Lock()
+	defer r.callers.Unlock()
 	callers, err := r.Store.Callers(ctx)
 	if err != nil {
 		return err
 	}
-	internal := store.Internal{Callers: callers}
+	table := store.CallTable{Callers: callers}
 	if needed || len(callers) > 0 {
 		gateway, err := r.bridge(ctx)
 		if err != nil && needed {
 			return err
 		}
 		if err == nil {
-			internal.Listen = netip.AddrPortFrom(gateway, uint16(cmp.Or(r.InternalPort, defaultInternalPort))).String()
+			table.Listen = netip.AddrPortFrom(gateway, uint16(cmp.Or(r.InternalPort, defaultInternalPort))).String()
 		}
 	}
-	return wrap("tell who may call apps", r.Router.ShareCalls(ctx, internal))
+	return wrap("tell who may call apps", r.Router.SetCallers(ctx, table))
 }
 
 // bridge returns the address at which containers reach this host.
@@ -67,12 +66,12 @@ func (a *attempt) checkCalls(ctx context.Context) error {
 	if len(a.config.Shared().Calls) == 0 {
 		return nil
 	}
-	return a.untilShared(ctx)
+	return a.retrySetCallers(ctx)
 }
 
 // allowCalls has the router know the container that is about to start, and says which apps it may not call yet.
 func (a *attempt) allowCalls(ctx context.Context) error {
-	if err := a.untilShared(ctx); err != nil {
+	if err := a.retrySetCallers(ctx); err != nil {
 		return err
 	}
 	for _, app := range a.config.Shared().Calls {
@@ -106,19 +105,10 @@ func (a *attempt) sayRefusal(ctx context.Context, name string) error {
 	return nil
 }
 
-// untilShared asks a router that does not answer again for a while: its process may be starting.
-func (a *attempt) untilShared(ctx context.Context) error {
+// retrySetCallers asks a router that does not answer again for a while: its process may be starting.
+func (a *attempt) retrySetCallers(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Route)
 	defer cancel()
 	needed := len(a.config.Shared().Calls) > 0
-	var refused error
-	err := retry(bounded, func(ctx context.Context) error {
-		err := a.shareCalls(ctx, needed)
-		if problem, known := store.AsProblem(err); known && problem.Code != store.CodeUnreachable {
-			refused = err // asking again changes nothing
-			return nil
-		}
-		return err
-	})
-	return errors.Join(err, refused)
+	return retryUnlessRefused(bounded, func(ctx context.Context) error { return a.setCallers(ctx, needed) })
 }

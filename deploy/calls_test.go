@@ -44,7 +44,7 @@ func TestRouterKnowsACallerBeforeItStarts(t *testing.T) {
 	api.Config = []byte(`{"allow_from":["hello"]}`)
 	_, err = s.store.UpdateApp(t.Context(), api)
 	s.must(err)
-	s.must(s.runner.ShareCalls(t.Context()))
+	s.must(s.runner.SetCallers(t.Context()))
 	want("api")
 }
 

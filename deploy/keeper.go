@@ -66,7 +66,7 @@ func (r *Runner) followEngine() {
 
 // Recheck has every app that is live looked at, and the router told again who may call whom.
 func (r *Runner) Recheck() {
-	if err := r.ShareCalls(r.root); err != nil && r.root.Err() == nil {
+	if err := r.SetCallers(r.root); err != nil && r.root.Err() == nil {
 		r.Logger.Error("tell who may call apps", "error", err)
 	}
 	apps, err := r.Store.LiveDeployments(r.root)

@@ -69,8 +69,8 @@ type Router interface {
 	Drain(ctx context.Context, app string, deployment int64, limit time.Duration) (left int, err error)
 	// Remove takes the app's route away.
 	Remove(ctx context.Context, app string) error
-	// ShareCalls says which containers may call which apps, all of them at once, and returns when that holds.
-	ShareCalls(ctx context.Context, internal store.Internal) error
+	// SetCallers says which containers may call which apps, all of them at once, and returns when that holds.
+	SetCallers(ctx context.Context, table store.CallTable) error
 	// Routes lists what is in place.
 	Routes(ctx context.Context) ([]store.Route, error)
 }

@@ -55,7 +55,7 @@ type Runner struct {
 	mu      sync.Mutex
 	lanes   map[string]*lane
 	routing keyedMutex // one change of an app's route at a time
-	sharing sync.Mutex // reads who may call whom, and tells the router
+	callers sync.Mutex // reads who may call whom, and tells the router
 	closed  bool
 	work    sync.WaitGroup
 	warmed  chan struct{} // a container was put aside, so the next end of a window may be another one
@@ -145,7 +145,7 @@ func (r *Runner) reconcile(ctx context.Context) {
 	if err := r.reconcileRoutes(routing); err != nil {
 		r.Logger.Error("put routes right", "error", err)
 	}
-	if err := r.ShareCalls(routing); err != nil {
+	if err := r.SetCallers(routing); err != nil {
 		r.Logger.Error("tell who may call apps", "error", err)
 	}
 	if err := r.sweep(ctx); err != nil {

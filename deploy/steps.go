@@ -172,13 +172,7 @@ func (a *attempt) place(ctx context.Context) error {
 func (a *attempt) route(ctx context.Context) (store.Change, error) {
 	bounded, cancel := context.WithTimeout(ctx, a.Patience.Route)
 	defer cancel()
-	err := retry(bounded, func(ctx context.Context) error {
-		err := a.applyRoute(ctx, a.d.App, a.target())
-		if problem, known := store.AsProblem(err); known && problem.Code != store.CodeUnreachable {
-			cancel() // the router understood and refused; asking again changes nothing
-		}
-		return err
-	})
+	err := retryUnlessRefused(bounded, func(ctx context.Context) error { return a.applyRoute(ctx, a.d.App, a.target()) })
 	if err != nil {
 		if err = a.judgeRoute(ctx, err); err != nil {
 			return store.Change{}, err

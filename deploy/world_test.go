@@ -119,11 +119,11 @@ type fakeRouter struct {
 	inFlight map[int64]int // requests that do not end by themselves, by deployment
 	applied  []store.Route
 	refuse   error // what Apply answers, when set
-	internal store.Internal
+	internal store.CallTable
 }
 
-// ShareCalls takes the whole set. It is no point of its own: repeating it changes nothing.
-func (r *fakeRouter) ShareCalls(ctx context.Context, internal store.Internal) error {
+// SetCallers takes the whole set. It is no point of its own: repeating it changes nothing.
+func (r *fakeRouter) SetCallers(ctx context.Context, internal store.CallTable) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if internal.Listen == "" {

@@ -123,14 +123,9 @@ func (c *Client) Remove(ctx context.Context, app string) error {
 	return c.call(ctx, http.MethodDelete, appPath(app, "route"), nil, nil)
 }
 
-// ShareCalls says which containers may call which apps, all of them at once, and returns when that holds and is on disk.
-// A proxy that is too old to know of calls lets none through.
-func (c *Client) ShareCalls(ctx context.Context, internal store.Internal) error {
-	err := c.call(ctx, http.MethodPut, "/v1/internal", internal, nil)
-	if err != nil && len(internal.Callers) == 0 && err.Error() == unexpectedStatus(http.StatusNotFound).Error() {
-		return nil
-	}
-	return err
+// SetCallers says which containers may call which apps, all of them at once, and returns when that holds and is on disk.
+func (c *Client) SetCallers(ctx context.Context, table store.CallTable) error {
+	return c.call(ctx, http.MethodPut, "/v1/internal", table, nil)
 }
 
 // Routes lists what is in place, by app.

@@ -34,7 +34,7 @@ func (p *process) controlAPI() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/status", answering(func(*http.Request) (any, error) { return p.status(), nil }))
 	mux.HandleFunc("PUT /v1/settings", answering(p.putSettings))
-	mux.HandleFunc("PUT /v1/internal", answering(p.putInternal))
+	mux.HandleFunc("PUT /v1/internal", answering(p.putCallTable))
 	mux.HandleFunc("POST /v1/stop", answering(func(*http.Request) (any, error) { p.stop(); return nil, nil }))
 	mux.HandleFunc("GET /v1/routes", answering(func(*http.Request) (any, error) { return p.router.table.Load().routes(), nil }))
 	mux.HandleFunc("PUT /v1/apps/{app}/route", answering(p.putRoute))
@@ -73,12 +73,12 @@ func (p *process) putSettings(r *http.Request) (any, error) {
 	return nil, p.configure(r.Context(), wanted)
 }
 
-func (p *process) putInternal(r *http.Request) (any, error) {
-	var wanted store.Internal
+func (p *process) putCallTable(r *http.Request) (any, error) {
+	var wanted store.CallTable
 	if err := readJSON(r, &wanted); err != nil {
 		return nil, err
 	}
-	return nil, p.shareCalls(r.Context(), wanted)
+	return nil, p.setCallers(r.Context(), wanted)
 }
 
 func (p *process) postHold(r *http.Request) (any, error) {

@@ -93,9 +93,9 @@ func listenPublic(ctx context.Context, address string, ours ...net.Listener) (ne
 	return listener, nil
 }
 
-// listen takes an address with the options, each a socket option of IP that is set before.
-func listen(ctx context.Context, address string, ours []net.Listener, options ...int) (net.Listener, error) {
-	listener, err := listenWith(ctx, address, options)
+// listen takes an address with a socket that has the options.
+func listen(ctx context.Context, address string, ours []net.Listener, options ...socketOption) (net.Listener, error) {
+	listener, err := listenWith(ctx, address, options...)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		listener, err = listenBeside(ctx, address, ours, options, err)
 	}
@@ -106,22 +106,26 @@ func listen(ctx context.Context, address string, ours []net.Listener, options ..
 	return listener, nil
 }
 
-// listenWith takes an address. The port may be shared where options of the socket level say so.
-func listenWith(ctx context.Context, address string, ipOptions []int, socketOptions ...int) (net.Listener, error) {
+// socketOption is switched on before the socket gets its address.
+type socketOption struct{ level, name int }
+
+var (
+	reusePort = socketOption{unix.SOL_SOCKET, unix.SO_REUSEPORT}
+	freeBind  = socketOption{unix.IPPROTO_IP, unix.IP_FREEBIND} // the address may be one that is not there yet
+)
+
+func listenWith(ctx context.Context, address string, options ...socketOption) (net.Listener, error) {
 	config := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		return raw.Control(func(fd uintptr) {
-			for _, option := range ipOptions {
-				_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, option, 1)
-			}
-			for _, option := range socketOptions {
-				_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, option, 1)
+			for _, option := range options {
+				_ = unix.SetsockoptInt(int(fd), option.level, option.name, 1)
 			}
 		})
 	}}
 	return config.Listen(ctx, "tcp", address)
 }
 
-func listenBeside(ctx context.Context, address string, ours []net.Listener, ipOptions []int, taken error) (net.Listener, error) {
+func listenBeside(ctx context.Context, address string, ours []net.Listener, options []socketOption, taken error) (net.Listener, error) {
 	_, port, _ := net.SplitHostPort(address)
 	var same []net.Listener
 	for _, one := range ours {
@@ -137,7 +141,7 @@ func listenBeside(ctx context.Context, address string, ours []net.Listener, ipOp
 		share(one, 1)
 		defer share(one, 0)
 	}
-	listener, err := listenWith(ctx, address, ipOptions, unix.SO_REUSEPORT)
+	listener, err := listenWith(ctx, address, append(options, reusePort)...)
 	if err == nil {
 		share(listener, 0) // nobody else may join
 	}

@@ -42,27 +42,11 @@ func (r *rig) logTo() *lockedBuffer {
 // rawBackend answers each connection's first request with raw bytes.
 func rawBackend(t *testing.T, answer func(net.Conn)) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var serving sync.WaitGroup
-	t.Cleanup(func() { _ = listener.Close(); serving.Wait() })
-	serving.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			serving.Go(func() {
-				defer conn.Close()
-				if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
-					answer(conn)
-				}
-			})
+	return listenRaw(t, func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err == nil {
+			answer(conn)
 		}
 	})
-	return listener.Addr().String()
 }
 
 // TestFaultyAnswersAreNamedOnce: an app that answers wrongly costs the proxy little, and its log says what is wrong.

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/shipgate/shipgate/store"
 )
 
@@ -52,8 +50,8 @@ func (h *internalHandler) allow(callers []store.Caller) {
 	h.callers.Store(&known)
 }
 
-// shareCalls makes the set the one in force. It listens first, so that an address that cannot be had changes nothing.
-func (p *process) shareCalls(ctx context.Context, wanted store.Internal) error {
+// setCallers makes the set the one in force. It listens first, so that an address that cannot be had changes nothing.
+func (p *process) setCallers(ctx context.Context, wanted store.CallTable) error {
 	p.router.changing.Lock()
 	defer p.router.changing.Unlock()
 	if p.router.moved {
@@ -89,7 +87,7 @@ func (p *process) nextInternal(ctx context.Context, address string) (*front, err
 		return nil, nil
 	}
 	// The bridge may not be there yet: the engine makes it when it starts.
-	listener, err := listen(ctx, address, p.listeners(), unix.IP_FREEBIND)
+	listener, err := listen(ctx, address, p.listeners(), freeBind)
 	if err != nil {
 		return nil, store.Problemf(store.CodeErrored, "listen on %s for calls between apps: %w", address, err).
 			WithHint("choose another port: shipgate serve --internal-port 7480; apps then call http://APP.%s:7480", store.InternalDomain)

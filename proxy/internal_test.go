@@ -16,8 +16,8 @@ import (
 // The addresses of two containers, as far as the proxy can see.
 const webAddress, nosyAddress = "127.0.0.11", "127.0.0.12"
 
-func internalSet(listen string) store.Internal {
-	return store.Internal{Listen: listen, Callers: []store.Caller{
+func internalSet(listen string) store.CallTable {
+	return store.CallTable{Listen: listen, Callers: []store.Caller{
 		{Address: netip.MustParseAddr(webAddress), App: "web", May: []string{"api", "docs"}},
 		{Address: netip.MustParseAddr(nosyAddress), App: "nosy"},
 	}}
@@ -60,7 +60,7 @@ func TestCallsBetweenApps(t *testing.T) {
 	r.apply("api", 1, 1, address, "api.test")
 	r.apply("shop", 1, 1, address, "shop.test", "shop.internal") // as an earlier server let it be
 	listen := freeAddress(t)
-	r.must(r.client.ShareCalls(t.Context(), internalSet(listen)))
+	r.must(r.client.SetCallers(t.Context(), internalSet(listen)))
 	r.p.handler.trust.Store(&trust{netip.MustParsePrefix("127.0.0.0/8")}) // does not count for containers
 	for _, c := range []struct {
 		name, from, host string
@@ -96,11 +96,7 @@ func TestCallsBetweenApps(t *testing.T) {
 func TestCallsChangeAtOnceAndAreKept(t *testing.T) {
 	dir := t.TempDir()
 	_, address := serveBackend(t, named("api"))
-	client, _, err := Ensure(t.Context(), quietOptions(dir, "127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, _ := startProxy(t, quietOptions(dir, "127.0.0.1:0"))
 	check := func(when string, want int, listen string) {
 		t.Helper()
 		if status, body := callFrom(t, webAddress, listen, "api.internal"); status != want {
@@ -115,11 +111,11 @@ func TestCallsChangeAtOnceAndAreKept(t *testing.T) {
 	}
 	must(client.Apply(t.Context(), store.Route{App: "api", Generation: 1, Target: store.Target{Deployment: 1, Address: address}}))
 	listen := freeAddress(t)
-	must(client.ShareCalls(t.Context(), internalSet(listen)))
+	must(client.SetCallers(t.Context(), internalSet(listen)))
 	check("at first", 200, listen)
-	must(client.ShareCalls(t.Context(), store.Internal{}))
+	must(client.SetCallers(t.Context(), store.CallTable{}))
 	check("taken back", 403, listen)
-	must(client.ShareCalls(t.Context(), internalSet("")))
+	must(client.SetCallers(t.Context(), internalSet("")))
 	check("allowed again, at the same address", 200, listen)
 
 	must(client.Upgrade(t.Context(), os.Args[0]))
@@ -130,7 +126,7 @@ func TestCallsChangeAtOnceAndAreKept(t *testing.T) {
 	}
 	check("by a process that starts anew", 200, listen)
 	moved := freeAddress(t)
-	must(client.ShareCalls(t.Context(), internalSet(moved)))
+	must(client.SetCallers(t.Context(), internalSet(moved)))
 	check("at another address", 200, moved)
 }
 
@@ -147,12 +143,12 @@ func TestCallsNeedAnAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := startRigIn(t, dir)
-	err = r.client.ShareCalls(t.Context(), internalSet(taken.Addr().String()))
+	err = r.client.SetCallers(t.Context(), internalSet(taken.Addr().String()))
 	problem, known := store.AsProblem(err)
 	if !known || !strings.Contains(problem.Hint, "--internal-port") {
 		t.Errorf("the error is %v", err)
 	}
-	r.must(r.client.ShareCalls(t.Context(), store.Internal{}))
+	r.must(r.client.SetCallers(t.Context(), store.CallTable{}))
 	if status, _ := r.get("a.test", "/"); status != http.StatusNotFound {
 		t.Errorf("the public address answers %d", status)
 	}
@@ -162,13 +158,9 @@ func TestCallsNeedAnAddress(t *testing.T) {
 func TestCallsBesideThePublicAddress(t *testing.T) {
 	dir := t.TempDir()
 	_, port, _ := net.SplitHostPort(freeAddress(t))
-	client, _, err := Ensure(t.Context(), quietOptions(dir, ":"+port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, _ := startProxy(t, quietOptions(dir, ":"+port))
 	for _, address := range []string{"198.51.100.7", "127.0.0.1"} {
-		if err := client.ShareCalls(t.Context(), internalSet(net.JoinHostPort(address, port))); err != nil {
+		if err := client.SetCallers(t.Context(), internalSet(net.JoinHostPort(address, port))); err != nil {
 			t.Fatalf("%s: %v", address, err)
 		}
 	}

@@ -38,11 +38,7 @@ func freeAddress(t *testing.T) string {
 func TestPublicAddressMovesUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	_, address := serveBackend(t, named("one"))
-	client, before, err := Ensure(t.Context(), quietOptions(dir, "127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, before := startProxy(t, quietOptions(dir, "127.0.0.1:0"))
 	routeTo(t, client, 1, address)
 	var public atomic.Value
 	public.Store(before.PublicAddr)
@@ -98,11 +94,7 @@ func TestTakenPublicAddressIsRefused(t *testing.T) {
 	}
 	_, _, err = Ensure(t.Context(), quietOptions(dir, taken.Addr().String()))
 	wantTaken(err) // by one that starts
-	client, before, err := Ensure(t.Context(), quietOptions(dir, "127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, before := startProxy(t, quietOptions(dir, "127.0.0.1:0"))
 	_, _, err = Ensure(t.Context(), quietOptions(dir, taken.Addr().String()))
 	wantTaken(err) // by one that runs
 	if after, err := client.Status(t.Context()); err != nil || after.PublicAddr != before.PublicAddr {
@@ -114,11 +106,7 @@ func TestSettingsAreKept(t *testing.T) {
 	dir := t.TempDir()
 	opts := quietOptions(dir, freeAddress(t))
 	opts.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
-	client, _, err := Ensure(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, _ := startProxy(t, opts)
 	if err := client.Upgrade(t.Context(), os.Args[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -156,11 +144,7 @@ func TestSnapshotOfTheFirstVersionIsRead(t *testing.T) {
 // TestHungProxyIsNamed: a process that is stopped takes connections and says nothing.
 func TestHungProxyIsNamed(t *testing.T) {
 	dir := t.TempDir()
-	client, status, err := Ensure(t.Context(), quietOptions(dir, "127.0.0.1:0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, status := startProxy(t, quietOptions(dir, "127.0.0.1:0"))
 	if err := syscall.Kill(status.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}

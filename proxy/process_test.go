@@ -19,6 +19,17 @@ import (
 	"github.com/shipgate/shipgate/store"
 )
 
+// startProxy starts a proxy process that ends with the test.
+func startProxy(t *testing.T, opts EnsureOptions) (*Client, Status) {
+	t.Helper()
+	client, status, err := Ensure(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { endProxy(t, opts.DataDir) })
+	return client, status
+}
+
 // endProxy ends a proxy process that the test started, and waits until it answers no more.
 func endProxy(t *testing.T, dir string) {
 	client := NewClient(dir)
@@ -112,13 +123,7 @@ func TestEnsureReportsAProxyThatDoesNotStart(t *testing.T) {
 func TestUpgradeUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	_, address := serveBackend(t, named("one"))
-	client, status, err := Ensure(t.Context(), EnsureOptions{
-		DataDir: dir, PublicAddr: "127.0.0.1:0", Executable: os.Args[0], Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, status := startProxy(t, quietOptions(dir, "127.0.0.1:0"))
 	routeTo(t, client, 1, address)
 
 	var sent, failed atomic.Int64
@@ -198,13 +203,7 @@ func TestUpgradeToWhatDoesNotStartChangesNothing(t *testing.T) {
 func TestWebSocketOutlivesAnUpgrade(t *testing.T) {
 	dir := t.TempDir()
 	_, address := serveBackend(t, webSocketEcho(t))
-	client, status, err := Ensure(t.Context(), EnsureOptions{
-		DataDir: dir, PublicAddr: "127.0.0.1:0", Executable: os.Args[0], Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, status := startProxy(t, quietOptions(dir, "127.0.0.1:0"))
 	routeTo(t, client, 1, address)
 	r := &rig{t: t, client: client, public: status.PublicAddr}
 	conn, reader := r.openWebSocket("a.test")
@@ -243,11 +242,7 @@ func TestKilledProxyLeavesNothingInTheWay(t *testing.T) {
 	dir := t.TempDir()
 	_, address := serveBackend(t, named("one"))
 	opts := EnsureOptions{DataDir: dir, PublicAddr: "127.0.0.1:0", Executable: os.Args[0], Logger: slog.New(slog.DiscardHandler)}
-	client, status, err := Ensure(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, status := startProxy(t, opts)
 	routeTo(t, client, 1, address)
 	if info, err := os.Stat(socketFile(dir)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("socket %v, %v", info, err)

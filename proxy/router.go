@@ -27,7 +27,7 @@ type router struct {
 	changing sync.Mutex           // one change at a time; requests never take it
 	moved    bool                 // another process has the table now, or will
 	settings *Settings            // nil until they are known
-	internal store.Internal       // who may call whom
+	internal store.CallTable      // who may call whom
 	draining map[string][]*target // by app: replaced, with requests still under way
 }
 

@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"strings"
@@ -42,13 +41,7 @@ func TestLargeBodiesPassThrough(t *testing.T) {
 		w.Header().Set("Received", fmt.Sprint(received))
 		_, _ = io.CopyN(w, rand.Reader, received)
 	}))
-	client, status, err := Ensure(t.Context(), EnsureOptions{
-		DataDir: dir, PublicAddr: "127.0.0.1:0", Executable: os.Args[0], Logger: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { endProxy(t, dir) })
+	client, status := startProxy(t, quietOptions(dir, "127.0.0.1:0"))
 	routeTo(t, client, 1, address)
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+status.PublicAddr, io.LimitReader(rand.Reader, transferSize()))
 	if err != nil {

@@ -21,10 +21,10 @@ type snapshots struct{ dir string }
 
 // snapshot is the form of proxy.json.
 type snapshot struct {
-	Version  int            `json:"version"`
-	Settings *Settings      `json:"settings,omitempty"` // from version 2 on
-	Internal store.Internal `json:"internal,omitzero"`
-	Routes   []store.Route  `json:"routes"`
+	Version  int             `json:"version"`
+	Settings *Settings       `json:"settings,omitempty"` // from version 2 on
+	Internal store.CallTable `json:"internal,omitzero"`
+	Routes   []store.Route   `json:"routes"`
 }
 
 func (s snapshots) file() string     { return filepath.Join(s.dir, "proxy.json") }

@@ -14,8 +14,8 @@ const InternalDomain = "internal"
 // InternalName returns the name under which other apps call an app.
 func InternalName(app string) string { return app + "." + InternalDomain }
 
-// Internal says which containers may call which apps through the proxy. It always has all of them.
-type Internal struct {
+// CallTable says which containers may call which apps through the proxy. It always has all of them.
+type CallTable struct {
 	Listen  string   `json:"listen,omitempty"` // host:port on the bridge; empty: as it is
 	Callers []Caller `json:"callers,omitempty"`
 }
@@ -28,8 +28,8 @@ type Caller struct {
 }
 
 // Equal reports whether two sets allow the same at the same address.
-func (i Internal) Equal(other Internal) bool {
-	return i.Listen == other.Listen && slices.EqualFunc(i.Callers, other.Callers, func(a, b Caller) bool {
+func (t CallTable) Equal(other CallTable) bool {
+	return t.Listen == other.Listen && slices.EqualFunc(t.Callers, other.Callers, func(a, b Caller) bool {
 		return a.Address == b.Address && a.App == b.App && slices.Equal(a.May, b.May)
 	})
 }
@@ -37,10 +37,22 @@ func (i Internal) Equal(other Internal) bool {
 // Callers returns every container with an address on the bridge whose Release wants to call apps, by address. What an app
 // allows counts as its config has it now, so that taking it back has an effect at once.
 func (s *Store) Callers(ctx context.Context) ([]Caller, error) {
+	callers, err := s.wantedCallers(ctx)
+	if err != nil || len(callers) == 0 { // most servers have none, and ask at every start of a container
+		return nil, err
+	}
 	allowed, err := s.allowedCallers(ctx)
 	if err != nil {
 		return nil, err
 	}
+	for i, caller := range callers {
+		callers[i].May = slices.DeleteFunc(caller.May, func(app string) bool { return !allowed[app][caller.App] })
+	}
+	return callers, nil
+}
+
+// wantedCallers returns the callers as their Releases have them, whatever is allowed.
+func (s *Store) wantedCallers(ctx context.Context) ([]Caller, error) {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT a.address, apps.name, json_extract(r.config, '$.calls') FROM addresses a
 		JOIN deployments d ON d.id = a.deployment JOIN releases r ON r.id = d.release JOIN apps ON apps.id = d.app
@@ -59,14 +71,8 @@ func (s *Store) Callers(ctx context.Context) ([]Caller, error) {
 		if caller.Address, err = netip.ParseAddr(address); err != nil {
 			continue // a port on loopback: nothing tells such containers apart
 		}
-		var wanted []string
-		if err := json.Unmarshal([]byte(calls), &wanted); err != nil {
+		if err := json.Unmarshal([]byte(calls), &caller.May); err != nil {
 			return nil, fmt.Errorf("decode calls of %s: %w", caller.App, err)
-		}
-		for _, app := range wanted {
-			if allowed[app][caller.App] {
-				caller.May = append(caller.May, app)
-			}
 		}
 		callers = append(callers, caller)
 	}

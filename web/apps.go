@@ -114,7 +114,7 @@ func (s *server) updateApp(c echo.Context) error {
 		}
 	}
 	if mentions(request.Config, "allow_from") { // also when it stays, as above
-		if err := s.Runner.ShareCalls(ctx); err != nil {
+		if err := s.Runner.SetCallers(ctx); err != nil {
 			return err
 		}
 	}
@@ -218,7 +218,7 @@ func (s *server) destroyApp(c echo.Context) error {
 	if err := s.Store.DestroyApp(ctx, name); err != nil {
 		return err
 	}
-	if err := s.Runner.ShareCalls(ctx); err != nil { // a later app of the same name allows nothing of what this one did
+	if err := s.Runner.SetCallers(ctx); err != nil { // a later app of the same name allows nothing of what this one did
 		s.Logger.Error("take back who may call apps", "app", name, "error", err)
 	}
 	if left := s.volumesLeft(ctx, name); len(left) > 0 {

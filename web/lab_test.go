@@ -345,7 +345,7 @@ func (r *fakeRunner) Restart(ctx context.Context, app string) (store.Deployment,
 	return r.store.Enqueue(ctx, store.NewDeployment{App: app, Trigger: store.TriggerRestart, SHA: live.SHA, Release: live.Release})
 }
 
-func (r *fakeRunner) ShareCalls(context.Context) error {
+func (r *fakeRunner) SetCallers(context.Context) error {
 	r.shared++
 	return nil
 }

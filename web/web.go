@@ -22,7 +22,7 @@ import (
 type Runner interface {
 	Rollback(ctx context.Context, app string, to int64) (store.Deployment, error)
 	Reroute(ctx context.Context, app string) error
-	ShareCalls(ctx context.Context) error
+	SetCallers(ctx context.Context) error
 	Destroy(ctx context.Context, app string) error
 	StopApp(ctx context.Context, app string) error
 	StartApp(ctx context.Context, app string) error

@@ -113,7 +113,7 @@ type deskRunner struct{ store *store.Store }
 func (r deskRunner) Rollback(_ context.Context, app string, _ int64) (store.Deployment, error) {
 	return store.Deployment{}, store.Problemf(store.CodeConflict, "%s has no version before", app)
 }
-func (deskRunner) ShareCalls(context.Context) error                { return nil }
+func (deskRunner) SetCallers(context.Context) error                { return nil }
 func (deskRunner) Reroute(context.Context, string) error           { return nil }
 func (deskRunner) Destroy(context.Context, string) error           { return nil }
 func (r deskRunner) StopApp(ctx context.Context, app string) error { return r.store.StopApp(ctx, app) }

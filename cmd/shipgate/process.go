@@ -106,6 +106,7 @@ func (s *services) lookAtProxy(ctx context.Context) (proxyState, error) {
 		if err != nil {
 			return proxyFails, err
 		}
+		s.runner.Recheck() // the new one may be told what the old one did not understand
 		return proxyWorks, nil
 	case err == nil:
 		return proxyWorks, nil
