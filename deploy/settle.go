@@ -15,15 +15,16 @@ import (
 // something has to happen first.
 func (r *Runner) settle(ctx context.Context, app string) (again time.Duration, err error) {
 	defer r.lockContainers(app)()
+	may, err := r.mayTouch(ctx, app) // before what is live is read: a deployment that goes live in between would be taken for none
+	if err != nil {
+		return 0, err
+	}
 	a, found, err := r.liveAttempt(ctx, app)
 	if err != nil || !found {
 		return 0, err
 	}
 	states, err := a.observe(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if may, err := r.mayTouch(ctx, app); err != nil || !may {
+	if err != nil || !may {
 		return 0, err // the end of the deployment has the app looked at again
 	}
 	stopped := a.app.Stopped(a.d.ID)
