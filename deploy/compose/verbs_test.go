@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"context"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -240,13 +241,28 @@ func TestMissingPlugin(t *testing.T) {
 				}
 				return
 			}
-			for verb, err := range map[string]error{"version": err, "down": stacks.Down(t.Context(), "shop")} {
-				problem, ok := store.AsProblem(err)
-				if !ok || problem.Code != store.CodeErrored || !strings.Contains(problem.Hint, "docker-compose-plugin") {
-					t.Errorf("%s says %v", verb, err)
-				}
+			problem, ok := store.AsProblem(err)
+			if !ok || problem.Code != store.CodeErrored || !strings.Contains(problem.Hint, "docker-compose-plugin") {
+				t.Errorf("it says %v", err)
 			}
 		})
+	}
+}
+
+// What Compose made goes also where the plugin is missing by now.
+func TestStopAndDownNeedNoPlugin(t *testing.T) {
+	l := newLab(t)
+	spec := l.spec(t, l.app(), 1, files{"compose.yaml": "services: {web: {image: x, environment: {PORT: '8080'}}}"}, nil)
+	spec.Config.Service = "web"
+	l.up(t, spec)
+	stacks := New(l.options(filepath.Join(t.TempDir(), "none")))
+	for name, verb := range map[string]func(context.Context, string) error{"stop": stacks.Stop, "down": stacks.Down} {
+		if err := verb(t.Context(), spec.App); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if left := l.containersOf(t, spec.App, "web"); len(left) > 0 {
+		t.Errorf("%d containers are left", len(left))
 	}
 }
 
