@@ -114,6 +114,7 @@ func TestScripts(t *testing.T) {
 			"settled": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(serverOf(ts).await(args[0], "done", "undone"))
 			},
+			"healthy":    healthy,
 			"containers": containers,
 			"state":      state,
 			"by-hand":    byHand,

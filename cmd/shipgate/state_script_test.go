@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"os/exec"
 	"strings"
 	"time"
@@ -43,6 +44,26 @@ func byHand(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("the server has not seen it: %+v", app.Status)
 		}
 		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// healthy tells a version that waits to be told, HEALTH_TOLD in testapp, that it is healthy from now on. It may still be on its way.
+func healthy(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(tellHealthy("shipgate-" + serverID(serverOf(ts).dir)[:8] + "." + args[0]))
+}
+
+func tellHealthy(container string) error {
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		output, err := exec.Command("docker", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container).Output()
+		if err == nil {
+			var response *http.Response
+			if response, err = http.Get("http://" + strings.TrimSpace(string(output)) + ":8080/ready"); err == nil {
+				return response.Body.Close()
+			}
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("tell %s that it is healthy: %w", container, err)
+		}
 	}
 }
 

@@ -57,7 +57,7 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 		loads[app] = startLoad("http://"+u.server.public+"/", app+".localhost", method)
 		t.Cleanup(func() { loads[app].stop() })
 	}
-	u.begin(t, "mid", "two", "HEALTH_AFTER=5s", "mid-4")
+	u.begin(t, "mid", "two", "HEALTH_TOLD=1", "mid-4")
 	u.begin(t, "keeper", "two", "MIGRATE_FILE=/data/migrations MIGRATE_TIME=5s", "keeper-5-release")
 	oldProxy := u.proxy(t)
 	if oldProxy.Generation >= proxy.Generation {
@@ -68,6 +68,9 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 	}
 	u.server.bin = u.newBin
 	if err := u.server.start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := tellHealthy("mid-4"); err != nil {
 		t.Fatal(err)
 	}
 	for _, deployment := range []string{"4", "5"} {

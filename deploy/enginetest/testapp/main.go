@@ -8,6 +8,7 @@
 //	APP_VERSION    what GET / answers, also in the header App-Version
 //	HEALTH_STATUS  status of GET /healthz; 200
 //	HEALTH_AFTER   duration from the start during which GET /healthz answers 503; 0s
+//	HEALTH_TOLD    1: GET /healthz answers 503 until somebody asks for /ready
 //	EXIT_CODE      it exits with this code at its start, or after EXIT_AFTER
 //	EXIT_AFTER     duration before it exits; 0s
 //	EAT_MEMORY     bytes it takes and writes to at its start, or after EAT_AFTER
@@ -36,6 +37,7 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -108,12 +110,13 @@ func await(stop <-chan os.Signal) {
 }
 
 func handler(started time.Time) http.Handler {
+	var ready atomic.Bool
 	mux := http.NewServeMux()
 	mux.HandleFunc("/{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, os.Getenv("APP_VERSION"))
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if time.Since(started) < duration("HEALTH_AFTER") {
+		if time.Since(started) < duration("HEALTH_AFTER") || os.Getenv("HEALTH_TOLD") == "1" && !ready.Load() {
 			http.Error(w, "not ready yet", http.StatusServiceUnavailable)
 			return
 		}
@@ -121,6 +124,7 @@ func handler(started time.Time) http.Handler {
 		w.WriteHeader(status)
 		fmt.Fprintln(w, http.StatusText(status))
 	})
+	mux.HandleFunc("GET /ready", func(http.ResponseWriter, *http.Request) { ready.Store(true) })
 	mux.HandleFunc("GET /slow", slow)
 	mux.HandleFunc("GET /env", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintln(w, os.Getenv(r.FormValue("name")))
