@@ -142,10 +142,10 @@ func remembered(all []store.StackContainer) map[string]int {
 }
 
 // halfMade returns the services with a container that was created and never started: what a plugin leaves that was ended in
-// between. It may not be on all its networks yet, and Compose would start it as it is.
-func halfMade(all []store.StackContainer, r *rendering) (names []string) {
+// between. It may not be on all its networks yet, and Compose would start it as it is. With ended, those that have ended count, too.
+func halfMade(all []store.StackContainer, r *rendering, ended bool) (names []string) {
 	for _, c := range all {
-		if _, known := r.project.Services[c.Service()]; known && c.State == "created" {
+		if _, known := r.project.Services[c.Service()]; known && (c.State == "created" || ended && c.State == "exited") {
 			names = append(names, c.Service())
 		}
 	}

@@ -2,6 +2,7 @@ package compose
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -46,12 +47,20 @@ func lastOf(said []string, err error) string {
 var errDoubleNetwork = store.Problemf(store.CodeErrored, "a network of the stack is there twice").
 	WithHint("docker network ls, and docker network rm of the one without containers")
 
+// errLastRunLeft says that containerd still has a run of a container that the engine takes for ended: it cannot be started again.
+var errLastRunLeft = store.Problemf(store.CodeErrored, "containers of the stack cannot be started again: containerd still has their last run").
+	WithHint("sudo systemctl restart docker")
+
+var lastRunLeft = regexp.MustCompile(`task [0-9a-f]{64}: already exists|id already in use`)
+
 // engineProblem knows what is not the stack's fault by the engine's and the plugin's words, nil for anything else.
 func engineProblem(said []string) error {
 	text := strings.Join(said, "\n")
 	switch {
 	case strings.Contains(text, "is ambiguous (") && strings.Contains(text, "matches found on name"):
 		return errDoubleNetwork
+	case lastRunLeft.MatchString(text):
+		return errLastRunLeft
 	case strings.Contains(text, "Cannot connect to the Docker daemon"), strings.Contains(text, "error during connect"):
 		return store.Problemf(store.CodeErrored, "the Docker engine does not answer").WithHint("sudo systemctl start docker")
 	case strings.Contains(text, "no space left on device"):

@@ -18,21 +18,25 @@ type bringing struct {
 	r      *rendering
 	model  []byte
 	before containers // that were there when it began
+	remake bool       // what has ended is made anew
 	said   *tail      // by the plugin
 	log    func(string)
 }
 
-// bringUp begins again where a network is there twice: the one that an ended plugin had asked for came to be after all.
+// bringUp begins again where a network is there twice, since the one that an ended plugin had asked for came to be after all, and
+// where a container can only be made anew.
 func (s *Stacks) bringUp(ctx context.Context, r *rendering, model []byte, before containers, log func(string)) error {
 	found, err := s.findPlugin(ctx)
 	if err != nil {
 		return err
 	}
 	found.env = slices.Concat(found.env, r.env)
+	remake := false
 	for try := 1; ; try++ {
-		b := &bringing{Stacks: s, plugin: found, r: r, model: model, before: before, said: &tail{}, log: log}
+		b := &bringing{Stacks: s, plugin: found, r: r, model: model, before: before, remake: remake, said: &tail{}, log: log}
 		err := b.do(ctx)
-		if !errors.Is(err, errDoubleNetwork) || try == busyTries {
+		remake = errors.Is(err, errLastRunLeft)
+		if !remake && !errors.Is(err, errDoubleNetwork) || try == busyTries {
 			return err
 		}
 		if err := s.options.Engine.DropDoubles(ctx, r.spec.App); err != nil {
@@ -85,7 +89,7 @@ func (b *bringing) create(ctx context.Context) error {
 		return err
 	}
 	var err error
-	if half := halfMade(b.before.ours, b.r); len(half) > 0 {
+	if half := halfMade(b.before.ours, b.r, b.remake); len(half) > 0 {
 		err = b.run(ctx, slices.Concat([]string{"--no-start", "--no-deps", "--force-recreate"}, half)...)
 	}
 	if err == nil {

@@ -2,6 +2,7 @@ package dockerengine
 
 import (
 	"context"
+	"regexp"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -90,6 +91,25 @@ func (e *Engine) start(ctx context.Context, spec store.ContainerSpec) error {
 		}
 		err = e.docker.ContainerStart(ctx, spec.Name, container.StartOptions{})
 	}
+	if lastRunLeft(err) {
+		return e.replace(ctx, spec)
+	}
+	return e.explainStart(spec, err)
+}
+
+// replace makes a container anew that can never be started again, and starts that.
+func (e *Engine) replace(ctx context.Context, spec store.ContainerSpec) error {
+	e.logger.Warn("containerd still has the last run of a container; make it anew", "app", spec.App, "container", spec.Name)
+	if err := e.docker.ContainerRemove(ctx, spec.Name, container.RemoveOptions{}); err != nil && !errdefs.IsNotFound(err) {
+		return e.explain("remove container "+spec.Name, err)
+	}
+	if _, err := e.obtain(ctx, spec); err != nil {
+		return err
+	}
+	err := e.docker.ContainerStart(ctx, spec.Name, container.StartOptions{})
+	if err == nil && spec.KeepRunning {
+		return e.keepRunning(ctx, spec.Name)
+	}
 	return e.explainStart(spec, err)
 }
 
@@ -109,7 +129,7 @@ func (e *Engine) explainStart(spec store.ContainerSpec, err error) error {
 	return e.explain("start container "+spec.Name, err)
 }
 
-// addressTaken and networkGone know the engine's words, as it has no class of its own for either.
+// addressTaken, networkGone and lastRunLeft know the engine's words, as it has no class of its own for any of them.
 func addressTaken(err error) bool {
 	text := err.Error()
 	return strings.Contains(text, "ddress already in use") || strings.Contains(text, "port is already allocated")
@@ -117,4 +137,12 @@ func addressTaken(err error) bool {
 
 func networkGone(err error) bool {
 	return err != nil && errdefs.IsNotFound(err) && strings.Contains(err.Error(), "network")
+}
+
+var lastTask = regexp.MustCompile(`task [0-9a-f]{64}: already exists`)
+
+// lastRunLeft reports whether containerd still has a run of the container that the engine takes for ended. An engine leaves
+// that behind when it is stopped with more containers to stop than it has time for, and refuses every start from then on.
+func lastRunLeft(err error) bool {
+	return err != nil && (strings.Contains(err.Error(), "id already in use") || lastTask.MatchString(err.Error()))
 }
