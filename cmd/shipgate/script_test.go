@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -226,15 +228,24 @@ func (s *scriptServer) end(signal syscall.Signal) error {
 func (s *scriptServer) await(deployment string, steps ...string) error {
 	deadline := time.Now().Add(patience)
 	for time.Now().Before(deadline) {
-		output, err := s.shipgate("show", deployment, "--json")
-		for _, step := range steps {
-			if err == nil && strings.Contains(output, `"step": "`+step+`"`) {
-				return nil
-			}
+		var d shownDeployment
+		if err := s.ask("/api/v1/deployments/"+deployment, &d); err == nil && slices.Contains(steps, string(d.Step)) {
+			return nil
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	return fmt.Errorf("deployment %s did not reach %v:\n%s", deployment, steps, s.log.text())
+}
+
+// ask reads what the API answers. Polling goes this way, as starting the program each time would take a whole processor from
+// what is waited for.
+func (s *scriptServer) ask(path string, into any) error {
+	token, err := s.token()
+	if err != nil {
+		return err
+	}
+	once := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	return (&client{url: "http://" + s.api, token: token, http: once}).call(context.Background(), http.MethodGet, path, nil, into)
 }
 
 // shipgate runs a command against the server.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
@@ -76,9 +75,6 @@ func listen(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func (s *scriptServer) shownApp(name string) (app shownApp, err error) {
-	output, err := s.shipgate("app", "show", name, "--json")
-	if err == nil {
-		err = json.Unmarshal([]byte(output), &app)
-	}
+	err = s.ask("/api/v1/apps/"+name, &app)
 	return app, err
 }
