@@ -21,6 +21,7 @@ import (
 // TestAttacks runs two apps and hostile ones on one server and one engine. Each attack has to fail, for the reason that the
 // table names, and in the end the victims are as they were.
 func TestAttacks(t *testing.T) {
+	t.Parallel()
 	requireEngine(t)
 	s := newAttackScene(t)
 	t.Run("from", func(t *testing.T) {

@@ -55,6 +55,7 @@ const ownNetwork = "SHIPGATE_TEST_OWN_NETWORK"
 func TestKilledEngine(t *testing.T) {
 	bin := os.Getenv(ownNetwork)
 	if bin == "" {
+		t.Parallel()
 		inOwnNetwork(t)
 		return
 	}

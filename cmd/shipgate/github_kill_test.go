@@ -21,6 +21,7 @@ import (
 // the commit is fetched, the deployment runs or its status goes out. Every commit is told its verdict by the next server:
 // pending at most once, and then exactly one.
 func TestKilledServerTellsGitHub(t *testing.T) {
+	t.Parallel()
 	const rounds = 20
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

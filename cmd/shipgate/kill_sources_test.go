@@ -73,6 +73,7 @@ func victimStack(version string) []victimFile {
 // TestKilledServerOfEverySource kills the real server at random moments of real deployments of every source, while clients
 // that cannot repeat a request keep asking. No request may be lost, and what is live, what runs and what answers must be one.
 func TestKilledServerOfEverySource(t *testing.T) {
+	t.Parallel()
 	requireEngine(t)
 	k := newSourceKilling(t, programs(t))
 	seed := uint64(time.Now().UnixNano())
@@ -119,9 +120,11 @@ func (k *sourceKilling) killAll(t *testing.T, v victim, random *rand.Rand) {
 	if !v.image {
 		k.makeRepository(t, v)
 	}
+	began := time.Now()
 	if output, err := k.begin(t, v, "first").CombinedOutput(); err != nil {
 		t.Fatalf("first deployment: %v\n%s", err, output)
 	}
+	k.span = time.Since(began)
 	method := http.MethodPost
 	if v.running == 0 {
 		method = http.MethodGet
@@ -149,7 +152,7 @@ func (k *sourceKilling) kill(t *testing.T, v victim, version string, random *ran
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
-	delay := time.Duration(random.Int64N(int64(1800 * time.Millisecond)))
+	delay := time.Duration(random.Int64N(int64(k.span * 2 / 3)))
 	time.Sleep(delay)
 	if err := k.server.end(syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -21,12 +21,15 @@ import (
 // versions, while clients that cannot repeat a request keep asking. No request may be lost, every deployment must get
 // its verdict from the next server, and what is live, what runs, what answers and what the branch says must be one.
 func TestKilledServer(t *testing.T) {
+	t.Parallel()
 	requireEngine(t)
 	k := newKilling(t, programs(t))
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
+	began := time.Now()
 	k.push(t, "first", true)
+	k.span = time.Since(began)
 	k.newestID = k.newest(t).ID
 	load := startLoad("http://"+k.server.public+"/", "victim.localhost", http.MethodPost)
 	defer load.stop()
@@ -54,6 +57,7 @@ const deployments = 20
 type killing struct {
 	server     *scriptServer
 	repository string
+	span       time.Duration // that a deployment takes here: the server is killed within it
 	longest    time.Duration // from a restart to the verdict: taking the deployment up, and what it needs itself
 
 	slowestStart time.Duration // of that, until every deployment was taken up: ready is said after it
@@ -95,7 +99,7 @@ func (k *killing) round(t *testing.T, round int, random *rand.Rand) {
 	if err := push.Start(); err != nil {
 		t.Fatal(err)
 	}
-	delay := time.Duration(random.Int64N(int64(1500 * time.Millisecond)))
+	delay := time.Duration(random.Int64N(int64(k.span * 2 / 3)))
 	time.Sleep(delay)
 	if err := k.server.end(syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -87,6 +87,7 @@ func programs(t *testing.T) string {
 
 // TestScripts drives the built binary with the real git against the real engine. The scripts are the documentation.
 func TestScripts(t *testing.T) {
+	t.Parallel()
 	requireEngine(t)
 	dir := programs(t)
 	testscript.Run(t, testscript.Params{

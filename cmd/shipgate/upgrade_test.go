@@ -46,6 +46,7 @@ type upgrade struct {
 // TestUpgradeFromNamesWithoutServer has the old server killed in the midst of two deployments and the new one start on its
 // data directory. Nothing may be lost on the way to the new names and the new network.
 func TestUpgradeFromNamesWithoutServer(t *testing.T) {
+	t.Parallel()
 	requireEngine(t)
 	u := newUpgrade(t)
 	u.push(t, "keeper", "one", "MIGRATE_FILE=/data/migrations")
