@@ -4,6 +4,7 @@ import (
 	"context"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker/docker/api/types"
@@ -25,14 +26,14 @@ const (
 // collectCache removes what of BuildKit's cache is old, or too much. The engine takes an age and a size together as
 // "only while both are passed", and with a size weighs how often a thing was used, so it is given the age alone.
 func (b *Builder) collectCache(ctx context.Context, dry bool) ([]store.Garbage, error) {
-	usage, err := b.docker.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.BuildCacheObject}})
+	records, err := b.cacheRecords(ctx)
 	if err != nil {
-		return nil, b.engineProblem("look at the build cache", err)
+		return nil, err
 	}
 	if !b.pruneCache {
-		return b.collectOwnCache(ctx, usage.BuildCache, dry)
+		return b.collectOwnCache(ctx, records, dry)
 	}
-	unused, bytes := prunable(usage.BuildCache, time.Now())
+	unused, bytes := prunable(records, time.Now())
 	if !dry {
 		report, err := b.docker.BuildCachePrune(ctx, olderThan(unused))
 		if err != nil {
@@ -81,11 +82,39 @@ func (b *Builder) cacheOwner(record *build.CacheRecord) (app string, ours bool) 
 func (b *Builder) CollectCache(ctx context.Context, dry bool) ([]store.Garbage, error) {
 	b.collecting.Lock()
 	defer b.collecting.Unlock()
-	usage, err := b.docker.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.BuildCacheObject}})
+	records, err := b.cacheRecords(ctx)
 	if err != nil {
-		return nil, b.engineProblem("look at the build cache", err)
+		return nil, err
 	}
-	return b.collectOwnCache(ctx, usage.BuildCache, dry)
+	return b.collectOwnCache(ctx, records, dry)
+}
+
+const (
+	cacheLookLimit = time.Minute // for the turns of others, too
+	cacheLookRetry = 200 * time.Millisecond
+)
+
+// cacheRecords returns what is in BuildKit's cache. The engine measures its disk for one client at a time and refuses all others,
+// also somebody's "docker system df"; nothing tells when it is free.
+func (b *Builder) cacheRecords(ctx context.Context) ([]*build.CacheRecord, error) {
+	ctx, cancel := context.WithTimeout(ctx, cacheLookLimit)
+	defer cancel()
+	retry := time.NewTicker(cacheLookRetry)
+	defer retry.Stop()
+	for {
+		usage, err := b.docker.DiskUsage(ctx, types.DiskUsageOptions{Types: []types.DiskUsageObject{types.BuildCacheObject}})
+		if err == nil {
+			return usage.BuildCache, nil
+		}
+		if !strings.Contains(err.Error(), "disk usage operation is already running") {
+			return nil, b.engineProblem("look at the build cache", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, b.engineProblem("look at the build cache", err)
+		case <-retry.C:
+		}
+	}
 }
 
 // olderThan prunes what was not used for a time. The engine leaves out what is in use and what an image shares.

@@ -151,6 +151,36 @@ func TestCollectCacheAsksForTheAgeAlone(t *testing.T) {
 	}
 }
 
+// The engine measures its disk for one client at a time.
+func TestCollectCacheWaitsForItsTurn(t *testing.T) {
+	l := newLab(t, Limits{})
+	records := []*build.CacheRecord{{
+		ID: "ours", Size: 77, LastUsedAt: new(time.Now().Add(-9 * 24 * time.Hour)), Type: "exec.cachemount",
+		Description: `cached mount /x from exec make with id "` + l.repository("a") + `//x"`,
+	}}
+	asked := 0
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if asked++; asked < 3 {
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(`{"message": "a disk usage operation is already running"}`))
+			return
+		}
+		_ = json.NewEncoder(w).Encode(types.DiskUsage{BuildCache: records})
+	}))
+	defer server.Close()
+	docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer docker.Close()
+	l.docker = docker
+	found, err := l.CollectCache(t.Context(), true)
+	if err != nil || len(found) != 1 || asked != 3 {
+		t.Errorf("after %d answers: %+v, %v", asked, found, err)
+	}
+}
+
 func TestCollectCacheTellsOfTrouble(t *testing.T) {
 	l := newLab(t, Limits{})
 	l.pruneCache = true

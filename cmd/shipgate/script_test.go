@@ -170,6 +170,7 @@ func (s *scriptServer) serve(ts *testscript.TestScript, args []string) {
 	ts.Setenv("API", s.api)
 	ts.Setenv("PUBLIC", "http://"+s.public)
 	ts.Setenv(actEnv+"SERVER", "http://"+s.api)
+	ts.Setenv("SERVER", serverID(s.dir)) // other servers have made things on the same engine
 	token, err := s.token()
 	ts.Check(err)
 	ts.Setenv("TOKEN", token)
