@@ -10,8 +10,8 @@ package deploy
 // within each recovery. fault_test.go does the same with errors and with cancellations, in the same world, because crashes
 // alone do not find a dead context or a verdict that is taken back.
 //
-// SHIPGATE_CRASH_PAIRS=all runs every pair, a number n every n-th; the default is a sample. With the race detector, which makes
-// SQLite twenty times slower, only a sample of all this runs: run it without, too.
+// SHIPGATE_CRASH_PAIRS=all runs every pair, a number n every n-th; the default is a sample. With the race detector only a
+// sample of all this runs: run it without, too.
 
 import (
 	"cmp"
