@@ -102,7 +102,7 @@ func start(ctx context.Context, opts EnsureOptions) (Status, error) {
 		return Status{}, err
 	}
 	defer log.Close()
-	if err := storeSettings(opts); err != nil { // a full or read-only disk keeps nobody from being served
+	if err := StoreSettings(opts); err != nil { // a full or read-only disk keeps nobody from being served
 		opts.Logger.Error("store the proxy's settings", "error", err)
 	}
 	command := command(opts.Executable, opts.DataDir, opts.PublicAddr)
@@ -122,8 +122,8 @@ func start(ctx context.Context, opts EnsureOptions) (Status, error) {
 	return status, nil
 }
 
-// storeSettings writes what a proxy that is about to start is to do.
-func storeSettings(opts EnsureOptions) error {
+// StoreSettings writes what the next proxy that starts is to do. None may run.
+func StoreSettings(opts EnsureOptions) error {
 	if opts.PublicAddr == "" {
 		return nil
 	}

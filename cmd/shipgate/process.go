@@ -16,14 +16,17 @@ import (
 
 // ensureProxy adopts the proxy that runs, or starts one, unless it is stopped on purpose.
 func (s *services) ensureProxy(ctx context.Context, public string) error {
-	if proxy.Stopped(s.dir) {
-		s.logger.Warn("the proxy is stopped on purpose, so no app is served; to start it: shipgate proxy start")
-		s.proxy, s.public = proxy.NewClient(s.dir), public
-		return nil
-	}
 	options, err := s.proxyOptions(public)
 	if err != nil {
 		return err
+	}
+	if proxy.Stopped(s.dir) {
+		s.logger.Warn("the proxy is stopped on purpose, so no app is served; to start it: shipgate proxy start")
+		s.proxy, s.public = proxy.NewClient(s.dir), public
+		if err := proxy.StoreSettings(options); err != nil { // a full or read-only disk keeps the server from nothing
+			s.logger.Error("store the proxy's settings", "error", err)
+		}
+		return nil
 	}
 	connection, status, err := proxy.Ensure(ctx, options)
 	if err != nil {
