@@ -78,7 +78,7 @@ func TestPrunable(t *testing.T) {
 func engineWith(t *testing.T, records []*build.CacheRecord, reclaimed uint64) (engine *client.Client, prunes *[]string) {
 	t.Helper()
 	prunes = &[]string{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+	return fakeEngine(t, func(w http.ResponseWriter, request *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch {
 		case strings.HasSuffix(request.URL.Path, "/system/df"):
@@ -89,14 +89,20 @@ func engineWith(t *testing.T, records []*build.CacheRecord, reclaimed uint64) (e
 		default:
 			http.NotFound(w, request)
 		}
-	}))
+	}), prunes
+}
+
+// fakeEngine returns a client of an engine that answers as the handler does.
+func fakeEngine(t *testing.T, handler http.HandlerFunc) *client.Client {
+	t.Helper()
+	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
 	engine, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { engine.Close() })
-	return engine, prunes
+	return engine
 }
 
 // Only cache mounts whose record names this server are removed unless the operator wants all of it pruned.
@@ -159,7 +165,7 @@ func TestCollectCacheWaitsForItsTurn(t *testing.T) {
 		Description: `cached mount /x from exec make with id "` + l.repository("a") + `//x"`,
 	}}
 	asked := 0
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+	l.docker = fakeEngine(t, func(w http.ResponseWriter, request *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if asked++; asked < 3 {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -167,14 +173,7 @@ func TestCollectCacheWaitsForItsTurn(t *testing.T) {
 			return
 		}
 		_ = json.NewEncoder(w).Encode(types.DiskUsage{BuildCache: records})
-	}))
-	defer server.Close()
-	docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer docker.Close()
-	l.docker = docker
+	})
 	found, err := l.CollectCache(t.Context(), true)
 	if err != nil || len(found) != 1 || asked != 3 {
 		t.Errorf("after %d answers: %+v, %v", asked, found, err)
@@ -185,22 +184,15 @@ func TestCollectCacheTellsOfTrouble(t *testing.T) {
 	l := newLab(t, Limits{})
 	l.pruneCache = true
 	for _, failing := range []string{"/system/df", "/build/prune"} {
-		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+		l.docker = fakeEngine(t, func(w http.ResponseWriter, request *http.Request) {
 			if strings.HasSuffix(request.URL.Path, failing) {
 				w.WriteHeader(http.StatusInternalServerError)
 			}
 			_, _ = w.Write([]byte("{}"))
-		}))
-		docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		l.docker = docker
+		})
 		if found, err := l.collectCache(t.Context(), false); len(found) > 0 || err == nil || !strings.Contains(err.Error(), "the build cache") {
 			t.Errorf("%s fails: %+v, %v", failing, found, err)
 		}
-		docker.Close()
-		server.Close()
 	}
 }
 

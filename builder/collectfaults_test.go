@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path"
 	"path/filepath"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -229,7 +227,7 @@ func TestRemovalIsWhole(t *testing.T) {
 func TestCollectImagesThatChangeMeanwhile(t *testing.T) {
 	l := newLab(t, Limits{})
 	status := map[string]int{"1": http.StatusConflict, "2": http.StatusNotFound, "3": http.StatusInternalServerError}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+	l.docker = fakeEngine(t, func(w http.ResponseWriter, request *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		switch _, tag, _ := strings.Cut(path.Base(request.URL.Path), ":"); {
 		case strings.HasSuffix(request.URL.Path, "/images/json"):
@@ -245,14 +243,7 @@ func TestCollectImagesThatChangeMeanwhile(t *testing.T) {
 			w.WriteHeader(status[tag])
 			_, _ = w.Write([]byte(`{"message":"so it is"}`))
 		}
-	}))
-	defer server.Close()
-	docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer docker.Close()
-	l.docker = docker
+	})
 	found, err := l.collectImages(t.Context(), l.keeping().Has, false)
 	if len(found) != 1 || found[0].Name != l.repository(l.app)+":2" || err == nil || !strings.Contains(err.Error(), "remove image "+l.repository(l.app)+":3") || strings.Contains(err.Error(), l.app+":1") {
 		t.Errorf("collected %+v, %v", found, err)

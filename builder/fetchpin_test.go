@@ -5,14 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/filters"
 	"github.com/docker/docker/api/types/image"
-	"github.com/docker/docker/client"
 
 	"github.com/shipgate/shipgate/store"
 )
@@ -183,7 +181,7 @@ func TestPinThatCannotBeMoved(t *testing.T) {
 		"in stream": func(w http.ResponseWriter) { _, _ = w.Write([]byte(`{"error":"no room"}`)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
+			l.docker = fakeEngine(t, func(w http.ResponseWriter, request *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				switch {
 				case strings.HasSuffix(request.URL.Path, "/images/json"):
@@ -195,14 +193,7 @@ func TestPinThatCannotBeMoved(t *testing.T) {
 				default:
 					t.Errorf("asked for %s %s", request.Method, request.URL)
 				}
-			}))
-			defer server.Close()
-			docker, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer docker.Close()
-			l.docker = docker
+			})
 			if found, err := l.collectPins(t.Context(), l.keeping().Has, false); len(found) > 0 || err == nil {
 				t.Errorf("collected %+v, %v", found, err)
 			}

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/docker/docker/api/types/system"
@@ -29,17 +27,10 @@ func TestPreflightOnRealDisks(t *testing.T) {
 // engineAt answers as an engine on this host that has its data in a directory.
 func engineAt(t *testing.T, root string) *client.Client {
 	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	return fakeEngine(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(system.Info{DockerRootDir: root})
-	}))
-	t.Cleanup(server.Close)
-	engine, err := client.NewClientWithOpts(client.WithHost("tcp://"+strings.TrimPrefix(server.URL, "http://")), client.WithVersion("1.41"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { engine.Close() })
-	return engine
+	})
 }
 
 func TestPreflight(t *testing.T) {

@@ -67,10 +67,10 @@ func sockets(all ...string) []netip.AddrPort {
 // underRace: the race detector makes everything slower, and one schedule after another has few races to find.
 var underRace bool
 
-// thinned says that a schedule is left out: with the race detector all but one in sixty, other ones in each scenario.
+// thinned says that a schedule is left out: with the race detector all but every nineteenth, other ones in each scenario.
 func thinned(scenario scenario, n int) bool {
 	if !underRace || os.Getenv("SHIPGATE_CRASH_PAIRS") != "" {
 		return false
 	}
-	return (n+len(scenario.String()))%61 != 0
+	return (n+len(scenario.String()))%19 != 0
 }

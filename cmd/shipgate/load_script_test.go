@@ -79,7 +79,7 @@ func startLoad(url, host, method string) *loadRun {
 				}
 				select {
 				case <-ctx.Done():
-				case <-time.After(20 * time.Millisecond): // a request every 5 ms; more would only take the processor from what is tested
+				case <-time.After(5 * time.Millisecond):
 				}
 			}
 		})

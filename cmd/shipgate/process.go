@@ -14,7 +14,8 @@ import (
 	"github.com/shipgate/shipgate/proxy"
 )
 
-// ensureProxy adopts the proxy that runs, or starts one, unless it is stopped on purpose.
+// ensureProxy adopts the proxy that runs, or starts one. Of one that is stopped on purpose it stores the settings, for whoever
+// starts it.
 func (s *services) ensureProxy(ctx context.Context, public string) error {
 	options, err := s.proxyOptions(public)
 	if err != nil {

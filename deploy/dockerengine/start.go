@@ -139,10 +139,10 @@ func networkGone(err error) bool {
 	return err != nil && errdefs.IsNotFound(err) && strings.Contains(err.Error(), "network")
 }
 
-var lastTask = regexp.MustCompile(`task [0-9a-f]{64}: already exists`)
+var lastRun = regexp.MustCompile(`task [0-9a-f]{64}: already exists|id already in use`)
 
 // lastRunLeft reports whether containerd still has a run of the container that the engine takes for ended. An engine leaves
 // that behind when it is stopped with more containers to stop than it has time for, and refuses every start from then on.
 func lastRunLeft(err error) bool {
-	return err != nil && (strings.Contains(err.Error(), "id already in use") || lastTask.MatchString(err.Error()))
+	return err != nil && lastRun.MatchString(err.Error())
 }

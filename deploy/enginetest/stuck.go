@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
@@ -51,7 +52,7 @@ func NewStuckEngine(t *testing.T) *StuckEngine {
 	forward := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "docker"})
 	forward.Transport = transport
 	forward.FlushInterval = -1
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if match := startPath.FindStringSubmatch(r.URL.Path); match != nil {
 			if answer := e.answerTo(match[1]); answer != "" {
 				w.Header().Set("Content-Type", "application/json")
@@ -61,9 +62,10 @@ func NewStuckEngine(t *testing.T) *StuckEngine {
 			}
 		}
 		forward.ServeHTTP(w, r)
-	})}
-	go func() { _ = server.Serve(listener) }()
-	t.Cleanup(func() { server.Close(); transport.CloseIdleConnections() })
+	})
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: handler}}
+	server.Start()
+	t.Cleanup(func() { transport.CloseIdleConnections(); server.CloseClientConnections(); server.Close() })
 	return e
 }
 
