@@ -132,15 +132,15 @@ func TestPagesEscape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.line(d, "\x1b[31m<img src=x onerror=alert(2)>\x1b[0m\x1b]8;;http://evil\x07 10%\r\x1b[2K20% \u202egpj")
+	l.line(d, "\x1b[31m<img src=x onerror=alert(2)>\x1b[0m\x1b]8;;http://evil.example\x07 10 percent\r\x1b[2K20 percent \u202egpj")
 	b := l.browser(l.session(l.admin, time.Hour))
 	got := b.get(fmt.Sprintf("/deployments/%d", d.ID)).must(t, 200)
-	for _, raw := range []string{"<script>alert", "<img", "\x1b", "evil", "\u202e", "10%"} {
+	for _, raw := range []string{"<script>alert", "<img", "\x1b", "evil.example", "\u202e", "10 percent"} {
 		if strings.Contains(got.body, raw) {
 			t.Errorf("%q is on the page", raw)
 		}
 	}
-	for _, text := range []string{"&lt;script&gt;alert(1)&lt;/script&gt;", "20% gpj"} {
+	for _, text := range []string{"&lt;script&gt;alert(1)&lt;/script&gt;", "20 percent gpj"} {
 		if !strings.Contains(got.body, text) {
 			t.Errorf("%q is not on the page", text)
 		}

@@ -52,6 +52,11 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 	u.push(t, "keeper", "one", "MIGRATE_FILE=/data/migrations")
 	u.push(t, "mid", "one", "A=b")
 	u.push(t, "page", "one", "")
+	for _, deployment := range []string{"1", "2", "3"} { // until then the old server removes what inherits its labels
+		if err := u.server.await(deployment, "done"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	foreign := u.foreign(t)
 	loads := map[string]*loadRun{}
 	for app, method := range map[string]string{"keeper": http.MethodPost, "mid": http.MethodPost, "page": http.MethodGet} {

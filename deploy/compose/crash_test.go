@@ -174,6 +174,38 @@ func TestNetworkThatIsThereTwice(t *testing.T) {
 	l.up(t, spec(3)) // the one that is used stays
 }
 
+// The engine may also make a container for a plugin that is dead by then, in the place of one that is there. The next plugin
+// finds it up to date, and it keeps the name that it was to have until the other one was gone.
+func TestContainerThatComesLate(t *testing.T) {
+	l := newLab(t)
+	spec := func(deployment int64, version string) store.StackSpec {
+		return l.spec(t, l.app(), deployment, files{"compose.yaml": `{services: {web: {image: web, environment: {PORT: "8080", APP_VERSION: ` + version + `}}}}`}, nil)
+	}
+	l.up(t, spec(1, "one"))
+	second := spec(2, "two")
+	folder := t.TempDir()
+	write(t, folder, files{"docker-compose": fmt.Sprintf(`#!/bin/sh
+%s "$@" || exit
+case "$*" in
+*--no-start*) mkdir %s/late 2>/dev/null && docker rename %[3]s 0123456789ab_%[3]s || : ;;
+esac
+`, l.plugin, folder, second.Container)})
+	l.Stacks = New(l.options(filepath.Join(folder, "docker-compose")))
+	if err := os.Chmod(filepath.Join(folder, "docker-compose"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	l.up(t, second)
+	if _, err := os.Stat(filepath.Join(folder, "late")); err != nil {
+		t.Error("no container was late:", err)
+	}
+	if answer := get(t, second.Address, "/"); answer != "two" {
+		t.Errorf("it answers %q", answer)
+	}
+	if web := l.service(t, l.app(), "web"); web.Name != "/"+second.Container {
+		t.Errorf("the container is called %s", web.Name)
+	}
+}
+
 // makeNetwork asks the engine without the check for doubles that clients add.
 func (l *lab) makeNetwork(t *testing.T, name string, labels map[string]string) (id string) {
 	t.Helper()

@@ -47,6 +47,10 @@ func lastOf(said []string, err error) string {
 var errDoubleNetwork = store.Problemf(store.CodeErrored, "a network of the stack is there twice").
 	WithHint("docker network ls, and docker network rm of the one without containers")
 
+// errLateContainer says that the routed service has a container that an ended plugin had asked for, and that came to be when the
+// next plugin was at work: Compose takes it as it is, under a name that it was to lose at the end.
+var errLateContainer = store.Problemf(store.CodeErrored, "the routed container of the stack was left half-made").WithHint("docker ps --all")
+
 // errLastRunLeft says that containerd still has a run of a container that the engine takes for ended: it cannot be started again.
 var errLastRunLeft = store.Problemf(store.CodeErrored, "containers of the stack cannot be started again: containerd still has their last run").
 	WithHint("sudo systemctl restart docker")

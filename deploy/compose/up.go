@@ -23,7 +23,7 @@ type bringing struct {
 	log    func(string)
 }
 
-// bringUp begins again where a network is there twice, since the one that an ended plugin had asked for came to be after all, and
+// bringUp begins again where the engine made a network or a container only after the plugin that had asked for it was ended, and
 // where a container can only be made anew.
 func (s *Stacks) bringUp(ctx context.Context, r *rendering, model []byte, before containers, log func(string)) error {
 	found, err := s.findPlugin(ctx)
@@ -36,7 +36,7 @@ func (s *Stacks) bringUp(ctx context.Context, r *rendering, model []byte, before
 		b := &bringing{Stacks: s, plugin: found, r: r, model: model, before: before, remake: remake, said: &tail{}, log: log}
 		err := b.do(ctx)
 		remake = errors.Is(err, errLastRunLeft)
-		if !remake && !errors.Is(err, errDoubleNetwork) || try == busyTries {
+		if late := errors.Is(err, errDoubleNetwork) || errors.Is(err, errLateContainer); !remake && !late || try == busyTries {
 			return err
 		}
 		if err := s.options.Engine.DropDoubles(ctx, r.spec.App); err != nil {
@@ -116,8 +116,12 @@ func (b *bringing) connect(ctx context.Context) error {
 		return err
 	}
 	for _, c := range all {
-		if c.Service() == b.r.built.Routed && c.Name == b.r.spec.Container {
+		switch {
+		case c.Service() != b.r.built.Routed:
+		case c.Name == b.r.spec.Container:
 			return b.options.Engine.ConnectStack(ctx, b.r.app, c.ID, b.r.spec.Address)
+		case replacing(c.Name) != "":
+			return errLateContainer
 		}
 	}
 	return fmt.Errorf("connect container %s: Compose did not create it", b.r.spec.Container)
