@@ -171,7 +171,7 @@ func TestSlowButSteadyBodyArrives(t *testing.T) {
 // TestConversationIsNotCut: over HTTP/2 an app that has begun to answer may wait for its client as long as both like.
 func TestConversationIsNotCut(t *testing.T) {
 	r := startRig(t)
-	r.p.handler.bodyIdle = 100 * time.Millisecond
+	r.p.handler.bodyIdle = 2 * time.Second
 	_, address := serveBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		controller := http.NewResponseController(w)
 		_ = controller.EnableFullDuplex()
@@ -189,7 +189,7 @@ func TestConversationIsNotCut(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer response.Body.Close()
-	pause(t.Context(), time.Second)
+	pause(t.Context(), 3*time.Second) // longer than it may be idle
 	_, _ = io.WriteString(client, "late")
 	_ = client.Close()
 	if answer, err := io.ReadAll(response.Body); string(answer) != "late<nil>" {
@@ -201,14 +201,14 @@ func TestConversationIsNotCut(t *testing.T) {
 // and a long answer is not cut once the body is there.
 func TestAnswerBeforeTheBody(t *testing.T) {
 	r := startRig(t)
-	r.p.handler.bodyIdle = time.Second
+	r.p.handler.bodyIdle = 3 * time.Second
 	ticks := func(w io.Writer, form string) {
-		for range 3 {
+		for range 2 {
 			fmt.Fprintf(w, form, "tick ")
 			if flusher, is := w.(http.Flusher); is {
 				flusher.Flush()
 			}
-			pause(t.Context(), 700*time.Millisecond)
+			pause(t.Context(), 4*time.Second) // longer than the body may be idle
 		}
 	}
 	_, patient := serveBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -227,7 +227,7 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := io.ReadAll(response.Body); string(answer) != "tick tick tick " {
+	if answer, err := io.ReadAll(response.Body); string(answer) != "tick tick " {
 		t.Errorf("answer %q, %v", answer, err)
 	}
 	_, reader = r.open("POST / HTTP/1.1\r\nHost: b.test\r\nContent-Length: 5\r\n\r\n")
