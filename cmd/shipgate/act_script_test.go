@@ -63,7 +63,10 @@ func (s *scriptServer) actionFolder(ts *testscript.TestScript) (string, error) {
 			return "", err
 		}
 	}
-	scrubbed := fmt.Sprintf("#!/bin/sh\nexec env $(env | sed -n 's/^\\(INPUT_[^=]*\\)=.*/-u \\1/p') %s \"$@\"\n", filepath.Join(s.bin, "shipgate"))
+	// act closes the terminal of a step that fails without reading it to its end; there is no event to wait for.
+	scrubbed := fmt.Sprintf(`#!/bin/sh
+env $(env | sed -n 's/^\(INPUT_[^=]*\)=.*/-u \1/p') %s "$@" || { status=$?; sleep 2; exit $status; }
+`, filepath.Join(s.bin, "shipgate"))
 	return folder, writeProgram(filepath.Join(folder, "scrubbed"), scrubbed)
 }
 
