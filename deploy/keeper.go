@@ -52,14 +52,16 @@ func (r *Runner) lockContainers(app string) (unlock func()) { return r.keepers.c
 // followEngine has each app looked at when something happens to its containers, and all of them when the engine is lost and
 // when it is back.
 func (r *Runner) followEngine() {
+	lost := false
 	for change := range r.Engine.Changes(r.root) {
 		if change.App != "" {
 			r.attend(change.App)
 			continue
 		}
-		if change.Lost {
+		if change.Lost || lost { // also when it is back: a start that was under way as it went has failed
 			r.forgetAllRevivals()
 		}
+		lost = change.Lost
 		r.Recheck()
 	}
 }

@@ -277,6 +277,7 @@ func TestLostEngineIsNotHeldAgainstContainers(t *testing.T) {
 	for range 3 {
 		s.engine.Lose()
 		s.untilState(appName, store.RunUnknown)
+		s.runner.revivalPause(name) // as a start counts that was under way when the engine went
 		s.engine.Return()
 		s.untilState(appName, store.RunRunning)
 	}

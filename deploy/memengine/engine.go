@@ -27,7 +27,7 @@ type Engine struct {
 	images     map[string]Behaviour
 	containers map[string]*container
 	watchers   map[*watcher]struct{}
-	listeners  map[chan store.EngineChange]struct{}
+	listeners  map[chan store.EngineChange]store.EngineChange // the last change of each
 	lost       bool
 }
 
@@ -69,7 +69,7 @@ func New() *Engine {
 		images:     map[string]Behaviour{},
 		containers: map[string]*container{},
 		watchers:   map[*watcher]struct{}{},
-		listeners:  map[chan store.EngineChange]struct{}{},
+		listeners:  map[chan store.EngineChange]store.EngineChange{},
 	}
 }
 

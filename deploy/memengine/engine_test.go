@@ -32,3 +32,17 @@ func TestContract(t *testing.T) {
 		}
 	})
 }
+
+// TestListenerThatIsBehindHearsOfLossAndReturn: a change that says less gives way to them.
+func TestListenerThatIsBehindHearsOfLossAndReturn(t *testing.T) {
+	e := memengine.New()
+	changes := e.Changes(t.Context())
+	for range 2 {
+		e.Return() // as any change of a container, it says no more than that something changed
+	}
+	e.Lose()
+	e.Return()
+	if first, second := <-changes, <-changes; !first.Lost || second.Lost {
+		t.Errorf("it hears %+v and %+v", first, second)
+	}
+}

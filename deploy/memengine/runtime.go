@@ -36,8 +36,8 @@ func (e *Engine) Changes(ctx context.Context) <-chan store.EngineChange {
 	told := make(chan store.EngineChange, 2) // one for a loss, one for all that follows
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.listeners[told] = struct{}{}
-	told <- store.EngineChange{Lost: e.lost}
+	e.listeners[told] = store.EngineChange{Lost: e.lost}
+	told <- e.listeners[told]
 	context.AfterFunc(ctx, func() {
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -47,12 +47,20 @@ func (e *Engine) Changes(ctx context.Context) <-chan store.EngineChange {
 	return told
 }
 
+// changed never lets a loss or a return go missing: where a listener is behind, the older of two changes gives way.
 func (e *Engine) changed(change store.EngineChange) {
-	for told := range e.listeners {
-		select {
-		case told <- change:
-		default:
+	for told, last := range e.listeners {
+		if len(told) == cap(told) {
+			if change == last {
+				continue
+			}
+			select {
+			case <-told:
+			default: // it was read meanwhile
+			}
 		}
+		told <- change
+		e.listeners[told] = change
 	}
 }
 
