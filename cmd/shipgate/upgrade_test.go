@@ -64,7 +64,7 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 		t.Cleanup(func() { loads[app].stop() })
 	}
 	u.begin(t, "mid", "two", "HEALTH_TOLD=1", "mid-4")
-	u.begin(t, "keeper", "two", "MIGRATE_FILE=/data/migrations MIGRATE_TIME=5s", "keeper-5-release")
+	u.begin(t, "keeper", "two", "MIGRATE_FILE=/data/migrations MIGRATE_TOLD=1", "keeper-5-release")
 	oldProxy := u.proxy(t)
 	if oldProxy.Generation >= proxy.Generation {
 		t.Fatalf("the old proxy is of generation %d, as new ones are", oldProxy.Generation)
@@ -79,6 +79,7 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 	if err := tellHealthy("mid-4"); err != nil {
 		t.Fatal(err)
 	}
+	tellMigrated(t, "keeper-5-release")
 	for _, deployment := range []string{"4", "5"} {
 		if err := u.server.await(deployment, "done", "undone"); err != nil {
 			t.Fatal(err)
@@ -107,6 +108,17 @@ func TestUpgradeFromNamesWithoutServer(t *testing.T) {
 	}
 	u.must(t, "gc")
 	u.wantLeft(t, foreign)
+}
+
+// tellMigrated has a release command that waits for it come to its end.
+func tellMigrated(t *testing.T, container string) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if exec.Command("docker", "kill", "--signal", "USR1", container).Run() != nil {
+			return // it does not run any more
+		}
+	}
+	t.Fatalf("%s does not end", container)
 }
 
 func newUpgrade(t *testing.T) *upgrade {

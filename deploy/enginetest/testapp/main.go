@@ -22,7 +22,7 @@
 // requests it has and exits with 0. "testapp probe" is a HEALTHCHECK: it exits with 0 when GET /healthz answers 200.
 // GET /header answers with the request's headers. Datagrams to the port where it listens are sent back. "testapp attack KIND
 // TARGET" and GET /attack are in attack.go. "testapp migrate" is a release command: it writes what it does, adds a line to the
-// file MIGRATE_FILE, and exits with MIGRATE_CODE, all after the duration MIGRATE_TIME.
+// file MIGRATE_FILE, and exits with MIGRATE_CODE; with MIGRATE_TOLD=1 not before SIGUSR1.
 package main
 
 import (
@@ -243,7 +243,11 @@ func duration(name string) time.Duration {
 
 func migrate() int {
 	fmt.Println("migrating", os.Getenv("APP_VERSION"))
-	<-time.After(duration("MIGRATE_TIME"))
+	if os.Getenv("MIGRATE_TOLD") == "1" {
+		told := make(chan os.Signal, 1)
+		signal.Notify(told, syscall.SIGUSR1)
+		<-told
+	}
 	if name := os.Getenv("MIGRATE_FILE"); name != "" {
 		file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 		if err == nil {
