@@ -203,12 +203,12 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 	r := startRig(t)
 	r.p.handler.bodyIdle = 3 * time.Second
 	ticks := func(w io.Writer, form string) {
-		for range 2 {
+		for range 3 {
 			fmt.Fprintf(w, form, "tick ")
 			if flusher, is := w.(http.Flusher); is {
 				flusher.Flush()
 			}
-			pause(t.Context(), 4*time.Second) // longer than the body may be idle
+			pause(t.Context(), 2100*time.Millisecond) // longer together than the body may be idle
 		}
 	}
 	_, patient := serveBackend(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -227,7 +227,7 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := io.ReadAll(response.Body); string(answer) != "tick tick " {
+	if answer, err := io.ReadAll(response.Body); string(answer) != "tick tick tick " {
 		t.Errorf("answer %q, %v", answer, err)
 	}
 	_, reader = r.open("POST / HTTP/1.1\r\nHost: b.test\r\nContent-Length: 5\r\n\r\n")

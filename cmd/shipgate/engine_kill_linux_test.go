@@ -80,7 +80,7 @@ func inOwnNetwork(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("NOT TESTED: a network namespace of its own needs root")
 	}
-	command := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout=30m", fmt.Sprintf("-test.short=%t", testing.Short()))
+	command := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout=15m", fmt.Sprintf("-test.short=%t", testing.Short()))
 	command.Env = append(os.Environ(), ownNetwork+"="+programs(t))
 	command.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
 	var output bytes.Buffer

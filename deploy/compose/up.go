@@ -36,7 +36,8 @@ func (s *Stacks) bringUp(ctx context.Context, r *rendering, model []byte, before
 		b := &bringing{Stacks: s, plugin: found, r: r, model: model, before: before, remake: remake, said: &tail{}, log: log}
 		err := b.do(ctx)
 		remake = errors.Is(err, errLastRunLeft)
-		if late := errors.Is(err, errDoubleNetwork) || errors.Is(err, errLateContainer); !remake && !late || try == busyTries {
+		again := remake || errors.Is(err, errDoubleNetwork) || errors.Is(err, errLateContainer)
+		if !again || try == busyTries {
 			return err
 		}
 		if err := s.options.Engine.DropDoubles(ctx, r.spec.App); err != nil {

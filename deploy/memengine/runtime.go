@@ -33,7 +33,7 @@ func (e *Engine) States(ctx context.Context, app string) (states []store.Contain
 
 // Changes tells that something changed until ctx ends. Several changes may be told as one.
 func (e *Engine) Changes(ctx context.Context) <-chan store.EngineChange {
-	told := make(chan store.EngineChange, 2) // one for a loss, one for all that follows
+	told := make(chan store.EngineChange, 2) // room for a loss and a return
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.listeners[told] = store.EngineChange{Lost: e.lost}
